@@ -1,0 +1,43 @@
+"""What the model is told to watch for on one feed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omni_watch.domain.decisions import Means
+from omni_watch.domain.rules import Rule
+from omni_watch.domain.tasks import Task
+from omni_watch.domain.teaching import Lesson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefedTask:
+    """One task with everything that helps to judge it."""
+
+    task: Task
+    rule: Rule | None = None
+    lesson: Lesson | None = None
+    is_primed: bool = False  # the condition was seen false since the task was set or last told, by an earlier session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Briefing:
+    """The tasks of one session, oldest first. Two equal briefings need no new session."""
+
+    feed: str
+    tasks: tuple[BriefedTask, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How an engine will watch for one task, and why; shown by `omni-watch task show`."""
+
+    task_id: str
+    means: tuple[Means, ...] = ()  # empty: cannot be watched until somebody shows it
+    why: tuple[str, ...] = ()  # one sentence for each means used or not to be had
+    ask: str = ""  # what a person should do so that it can be watched (better); in the task's language
+
+    @property
+    def is_blind(self) -> bool:
+        """True when no means fits, so that the task cannot be watched yet."""
+        return not self.means

@@ -1,0 +1,248 @@
+"""What the heart needs of the world, in its own words. Adapters implement these; tests use fakes of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from omni_watch.domain.alerts import Alert, Delivery, Receipt
+from omni_watch.domain.decisions import Decision
+from omni_watch.domain.rules import Language, Priority
+from omni_watch.domain.tasks import Task
+from omni_watch.domain.teaching import Example, Label, Lesson
+from omni_watch.domain.units import FeedState, Frame, Sense, Unit
+from omni_watch.watch.briefing import BriefedTask, Briefing, Plan
+from omni_watch.watch.ledger import Mark
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time as an argument. Only its adapter asks the operating system (or the recording) what time it is."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump; the zero point means nothing. A live feed's timeline is in these seconds."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+
+    def at(self, monotonic_s: float) -> datetime:
+        """Aware UTC of a monotonic second."""
+
+
+class Feed(Protocol):
+    """One place that is watched: units come out of it, one a second, for as long as it lives.
+
+    Losing a camera or microphone does not end it: units go on, with gaps. Only a recording ends.
+    """
+
+    name: str
+
+    def units(self) -> AsyncIterator[Unit]:
+        """Units in order. Live: bounded to a few waiting units; the oldest is dropped, and reported, when we are late.
+
+        Raises:
+            FeedError: (not retryable) this feed can never work: missing file, no such scheme, nothing to decode.
+        """
+
+    async def close(self) -> None:
+        """Stop the devices within two seconds; `units` then ends. May be called twice."""
+
+
+class DuplexSession(Protocol):
+    """One model memory, from briefing to close. Owned by the model thread once handed out by `open`."""
+
+    briefing: Briefing
+
+    def step(self, unit: Unit) -> Decision:
+        """One unit in, one decision out. Model thread only.
+
+        Raises:
+            ModelError: retryable when a new session may work.
+        """
+
+    def close(self) -> None:
+        """Free what the session holds. Model thread only."""
+
+
+class DuplexModel(Protocol):
+    """An engine: decides each second, by itself, to listen or to speak."""
+
+    name: str
+
+    def plan(self, briefed: BriefedTask) -> Plan:
+        """How this engine would watch for the task. Pure, fast, any thread."""
+
+    def open(self, briefing: Briefing, after: DuplexSession | None = None) -> DuplexSession:
+        """A session for this briefing. May take seconds (fits what was taught), so it runs on a thread of its own
+        while `after` goes on being stepped; it must not disturb `after`.
+
+        `after` is the session that this one replaces: what its tasks have in common with the new briefing (what was
+        heard, whether a condition holds, who was told) carries over at the first step.
+
+        Raises:
+            ModelError: a model file is missing or wrong, or an example cannot be read.
+        """
+
+    def close(self) -> None:
+        """Free the engine. After the last session was closed."""
+
+
+class Tasks(Protocol):
+    """The tasks of one transaction."""
+
+    def add(self, task: Task) -> None: ...
+    def get(self, task_id: str) -> Task | None: ...
+    def all(self) -> list[Task]:
+        """Every task that was kept, oldest first."""
+
+    def live(self) -> list[Task]:
+        """Tasks that have not ended, oldest first."""
+
+    def save(self, task: Task) -> None:
+        """Overwrite; StoreError when there is none."""
+
+    def delete(self, task_id: str) -> None:
+        """Forget the task, its lessons, marks and alerts."""
+
+
+class Lessons(Protocol):
+    """What was taught, in one transaction."""
+
+    def of(self, task_id: str) -> list[Lesson]: ...
+    def set_place(self, lesson: Lesson) -> None:
+        """Create or overwrite regions of (task, feed); examples of `lesson` are ignored."""
+
+    def add(self, task_id: str, feed: str, example: Example) -> None:
+        """Keep an example; the (task, feed) lesson is created when there is none."""
+
+    def remove(self, task_id: str, *, example_id: str | None = None, label: Label | None = None) -> int:
+        """Forget one example, those of a label, or (neither given) the whole lesson; how many examples went."""
+
+
+class Marks(Protocol):
+    """The ledger, in one transaction."""
+
+    def of(self, feed: str) -> dict[str, Mark]:
+        """By task id."""
+
+    def save(self, mark: Mark) -> None: ...
+
+
+class Alerts(Protocol):
+    """Alerts and their deliveries, in one transaction."""
+
+    def add(self, alert: Alert, deliveries: Sequence[Delivery]) -> None:
+        """Keep both; StoreError when the alert id is already there."""
+
+    def get(self, alert_id: str) -> Alert | None: ...
+    def recent(self, limit: int = 50, task_id: str | None = None) -> list[Alert]:
+        """Newest first."""
+
+    def deliveries(self, alert_id: str) -> list[Delivery]: ...
+    def due(self, channel: str, now: datetime, limit: int = 16) -> list[tuple[Alert, Delivery]]:
+        """Pending deliveries of a channel that may go now: urgent first, then in order of decision."""
+
+    def next_due_at(self, channel: str) -> datetime | None:
+        """When the earliest pending delivery of a channel may go; None when nothing is pending."""
+
+    def save_delivery(self, delivery: Delivery) -> None: ...
+    def unfinished(self) -> int:
+        """Deliveries pending or sending, over all channels."""
+
+    def forget_before(self, cutoff: datetime) -> list[str]:
+        """Delete finished alerts decided before `cutoff`; their ids (so that snapshots can go too)."""
+
+    def reset_sending(self) -> int:
+        """At start-up: deliveries found `sending` become pending again; how many."""
+
+
+class Transaction(Protocol):
+    """One atomic change of the store: everything or nothing."""
+
+    tasks: Tasks
+    lessons: Lessons
+    marks: Marks
+    alerts: Alerts
+
+
+class Store(Protocol):
+    """What must survive. All work runs on the one store thread, so a slow disk never stops the heart."""
+
+    async def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in one transaction on the store thread; commit when it returns, roll back when it raises.
+
+        Raises:
+            StoreError: damaged, read-only, disk full; retryable when merely busy.
+        """
+
+    async def changed_elsewhere(self) -> bool:
+        """Whether another process committed since the last call (PRAGMA data_version)."""
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """A way to reach a person: a speaker, a broker, a terminal."""
+
+    name: str
+
+    async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
+        """Deliver `alert`; return once the far side has accepted it.
+
+        May be called twice for one alert: receivers key on `alert.id`. `delivery.attempts` counts the tries so far.
+
+        Raises:
+            ChannelUnavailable: try again later (broker down, device busy).
+            AlertRejected: never try again (payload refused).
+        """
+
+    def expiry_s(self, priority: Priority) -> float:
+        """How long after the decision an alert is still worth telling on this channel."""
+
+    async def close(self) -> None: ...
+
+
+class Voice(Protocol):
+    """Text to sound, by a separate program."""
+
+    name: str
+
+    def speaks(self, language: Language) -> bool: ...
+    async def synthesize(self, text: str, language: Language) -> bytes:
+        """A mono 16-bit WAV file's bytes. ChannelUnavailable when the program fails."""
+
+
+class Snapshots(Protocol):
+    """Pictures of the moment an alert was decided."""
+
+    async def keep(self, alert_id: str, frames: Mapping[str, Frame]) -> None:
+        """Write one JPEG for each name ("now", "before"); best effort, never raises for a full disk."""
+
+    async def load(self, alert_id: str, name: str = "now") -> bytes | None: ...
+    async def forget(self, alert_ids: Sequence[str]) -> None: ...
+
+
+class TextSimilarity(Protocol):
+    """How alike two texts are in meaning; used when no phrase of a rule fits."""
+
+    def similarity(self, text: str, others: Sequence[str]) -> list[float]:
+        """Cosine -1..1 of `text` to each of `others`, in order."""
+
+
+class Observer(Protocol):
+    """Told of everything worth a log line or a number. Must return at once; loop thread only."""
+
+    def on(self, event: str, **fields: Any) -> None:
+        """`event` is a dotted name ("unit.decided", "alert.queued", "feed.state"), `fields` plain values without
+        anything heard, seen or said."""
+
+
+class FeedObserver(Protocol):
+    """The part of observing that capture needs; loop thread only."""
+
+    def feed_state(self, feed: str, sense: Sense, state: FeedState, detail: str = "") -> None: ...
+    def dropped(self, feed: str, what: str, count: int) -> None:
+        """`what` is "frame", "block" or "unit"."""
