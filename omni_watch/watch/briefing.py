@@ -19,13 +19,23 @@ class BriefedTask:
     lesson: Lesson | None = None
     is_primed: bool = False  # the condition was seen false since the task was set or last told, by an earlier session
 
+    @property
+    def gist(self) -> tuple[object, ...]:
+        """What a model must be told anew when it changes; a task's counters and cooldowns are not part of it."""
+        task = self.task
+        return (task.id, task.text, task.message, task.language, task.repeat, task.priority, self.rule, self.lesson)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Briefing:
-    """The tasks of one session, oldest first. Two equal briefings need no new session."""
+    """The tasks of one session, oldest first."""
 
     feed: str
     tasks: tuple[BriefedTask, ...] = ()
+
+    def says_the_same_as(self, other: Briefing) -> bool:
+        """Whether a session opened for `other` serves this briefing as well."""
+        return self.feed == other.feed and [t.gist for t in self.tasks] == [t.gist for t in other.tasks]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,14 @@ class Gate:
     def fresh(cls, settings: GateSettings, *, is_primed: bool = False) -> Gate:
         return cls(settings=settings, is_primed=is_primed)
 
+    def told(self) -> Gate:
+        """The gate once this occurrence was told by somebody else: it must be seen false before it speaks."""
+        return replace(self, is_primed=False, holds=True, false_s=0.0)
+
+    def under(self, settings: GateSettings) -> Gate:
+        """What this gate knows, under other settings; votes begin anew."""
+        return replace(self, settings=settings, votes=(), since_s=None)
+
     def after(self, score: float | None, at_s: float) -> tuple[Gate, bool]:
         """The gate after one unit that began at `at_s`, and whether the condition has just been confirmed.
 

@@ -30,6 +30,9 @@ class Clock(Protocol):
     def at(self, monotonic_s: float) -> datetime:
         """Aware UTC of a monotonic second."""
 
+    def stopwatch(self) -> float:
+        """Seconds of real elapsed time, for measuring how long work took; runs on while a recording's time stands."""
+
 
 class Feed(Protocol):
     """One place that is watched: units come out of it, one a second, for as long as it lives.

@@ -1,0 +1,164 @@
+"""The loop: take a unit, ask the model, judge the decision, commit what follows, wake the relay.
+
+One heartbeat per feed; all share one model thread. When deciding falls behind, a unit first loses its pictures, then
+is skipped whole; both are recorded, and the delay never grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from omni_watch.domain.alerts import Alert
+from omni_watch.domain.decisions import Decision, Speak
+from omni_watch.domain.errors import ModelError, StoreError
+from omni_watch.domain.rules import Priority
+from omni_watch.domain.units import Frame, Unit
+from omni_watch.watch.judge import Verdict, judge
+from omni_watch.watch.ports import Clock, Feed, Observer, Snapshots, Store
+from omni_watch.watch.requests import commit_verdict
+from omni_watch.watch.roster import Roster
+
+UNCOMMITTED_MAX = 64  # verdicts kept while the store cannot be written; the oldest is dropped, and reported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LagLimits:
+    """How late deciding may be before it lets something go, in seconds after the unit's end."""
+
+    shed_s: float = 2.0  # beyond: the unit loses its pictures
+    skip_s: float = 3.0  # beyond: the unit is skipped whole
+
+
+class Heartbeat:
+    """One feed's loop. Loop thread only."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        roster: Roster,
+        *,
+        store: Store,
+        snapshots: Snapshots,
+        model_thread: Executor,
+        clock: Clock,
+        observer: Observer,
+        expiries_s: Callable[[Priority], Mapping[str, float]],
+        on_alerts: Callable[[tuple[Alert, ...]], None],
+        limits: LagLimits | None = None,
+    ) -> None:
+        self._feed = feed
+        self._roster = roster
+        self._store = store
+        self._snapshots = snapshots
+        self._model_thread = model_thread
+        self._clock = clock
+        self._observer = observer
+        self._expiries_s = expiries_s
+        self._on_alerts = on_alerts
+        self._limits = limits or LagLimits()
+        self._recent: deque[Frame | None] = deque(maxlen=3)  # the model's frames of this and the two units before
+        self._uncommitted: deque[tuple[Verdict, Mapping[str, Frame]]] = deque(maxlen=UNCOMMITTED_MAX)
+
+    async def run(self) -> None:
+        """Beat until the feed ends.
+
+        Raises:
+            FeedError: this feed can never work.
+            ModelError: the engine failed; retryable when a new session may work.
+        """
+        await self._roster.look(self._clock.now())
+        await self._roster.settled()
+        async for unit in self._feed.units():
+            await self.beat(unit)
+
+    async def beat(self, unit: Unit) -> tuple[Alert, ...]:
+        """One unit, from model to store; the alerts that were committed because of it."""
+        lag_s = self._clock.monotonic() - unit.end_s
+        if lag_s > self._limits.skip_s:
+            self._observer.on("unit.skipped", feed=unit.feed, index=unit.index, lag_s=round(lag_s, 3))
+            return ()
+        if lag_s > self._limits.shed_s and unit.frames:
+            unit = unit.without_frames()
+            self._observer.on("unit.shed", feed=unit.feed, index=unit.index, what="frames", lag_s=round(lag_s, 3))
+        self._recent.append(unit.frame)
+        began_s = self._clock.stopwatch()
+        decision = await self._decide(unit)
+        step_ms = (self._clock.stopwatch() - began_s) * 1000
+        alerts = await self._commit(self._judge(decision, unit))
+        self._observer.on(
+            "unit.decided",
+            feed=unit.feed,
+            index=unit.index,
+            lag_s=round(self._clock.monotonic() - unit.end_s, 3),
+            step_ms=round(step_ms, 2),
+            spoke=isinstance(decision, Speak),
+            gaps=[f"{gap.sense.value}:{gap.cause.value}" for gap in unit.gaps],
+            margins={r.task_id: round(r.margin, 2) for r in decision.readings if r.margin is not None},
+        )
+        return alerts
+
+    async def _decide(self, unit: Unit) -> Decision:
+        loop = asyncio.get_running_loop()
+        session, replaced = self._roster.take()
+        try:
+            if replaced is not None:
+                await loop.run_in_executor(self._model_thread, replaced.close)
+            return await loop.run_in_executor(self._model_thread, session.step, unit)
+        except ModelError as error:
+            self._observer.on("engine.failed", feed=unit.feed, why=str(error))
+            self._roster.lose()
+            raise
+
+    def _judge(self, decision: Decision, unit: Unit) -> Verdict:
+        spoken = decision.utterances if isinstance(decision, Speak) else ()
+        return judge(
+            decision,
+            unit=unit,
+            tasks=self._roster.tasks,
+            marks=self._roster.marks,
+            now=self._clock.at(unit.end_s),
+            condition_at={u.task_id: self._clock.at(u.condition_at_s) for u in spoken if u.task_id is not None},
+        )
+
+    async def _commit(self, verdict: Verdict) -> tuple[Alert, ...]:
+        """Commit this verdict and any that the store refused before, in order."""
+        for task_id, why in verdict.held_back:
+            self._observer.on("alert.held", task_id=task_id, why=why)
+        if not verdict.is_empty:
+            self._roster.remember(verdict)
+            if len(self._uncommitted) == UNCOMMITTED_MAX:
+                self._observer.on("verdict.dropped", feed=self._feed.name, kept=UNCOMMITTED_MAX)
+            self._uncommitted.append((verdict, self._moment()))
+        committed: list[Alert] = []
+        while self._uncommitted:
+            waiting, moment = self._uncommitted[0]
+            try:
+                alerts = await self._store.transact(lambda tx, v=waiting: commit_verdict(tx, v, self._expiries_s))  # type: ignore[misc]
+            except StoreError as error:
+                self._observer.on("store.failed", feed=self._feed.name, why=str(error))
+                break
+            self._uncommitted.popleft()
+            for alert in alerts:
+                await self._snapshots.keep(alert.id, moment)
+                self._observer.on(
+                    "alert.queued",
+                    alert_id=alert.id,
+                    task_id=alert.task_id,
+                    feed=alert.feed,
+                    means=[means.value for means in alert.means],
+                    confidence=round(alert.confidence, 3),
+                )
+            committed += alerts
+        if committed:
+            self._on_alerts(tuple(committed))
+        return tuple(committed)
+
+    def _moment(self) -> dict[str, Frame]:
+        """The pictures of the decision: now, and about two seconds before."""
+        before, now = self._recent[0], self._recent[-1]
+        named = {"now": now, "before": before if len(self._recent) > 1 else None}
+        return {name: frame for name, frame in named.items() if frame is not None}
