@@ -73,5 +73,7 @@ class Delivery:
     def to(self, state: DeliveryState, **changes: object) -> Delivery:
         """The same delivery in another state; ValueError when the table does not allow the move."""
         if state not in DELIVERY_MOVES[self.state]:
-            raise ValueError(f"delivery of {self.alert_id} by {self.channel} is {self.state.value}, not to be {state.value}")
+            raise ValueError(
+                f"delivery of {self.alert_id} by {self.channel} is {self.state.value} and cannot become {state.value}"
+            )
         return replace(self, state=state, **changes)  # type: ignore[arg-type]

@@ -63,11 +63,11 @@ class ChannelError(OmniWatchError):
     """An alert did not get through a channel."""
 
 
-class ChannelUnavailable(ChannelError):
+class ChannelUnavailable(ChannelError):  # noqa: N818 - the name says the state of the world
     """The far side is away; try again later."""
 
     can_retry = True
 
 
-class AlertRejected(ChannelError):
+class AlertRejected(ChannelError):  # noqa: N818
     """The far side refused this alert for good."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 SMALLEST_SIDE = 0.01  # of the picture; less than that is a slip of the mouse
+ROUNDING = 1e-4  # typed fractions rarely add up to exactly 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class Region:
     height: float
 
     def __post_init__(self) -> None:
-        inside = 0 <= self.x and 0 <= self.y and self.x + self.width <= 1.0001 and self.y + self.height <= 1.0001
+        right, bottom = self.x + self.width, self.y + self.height
+        inside = min(self.x, self.y) >= 0 and max(right, bottom) <= 1 + ROUNDING
         if not inside or min(self.width, self.height) < SMALLEST_SIDE:
             raise ValueError(
                 f"region {self.x:g},{self.y:g},{self.width:g},{self.height:g} does not lie inside the picture; "
@@ -33,7 +35,8 @@ class Region:
         try:
             x, y, width, height = (float(part) for part in parts)
         except ValueError as error:
-            raise ValueError(f"region {text!r} is not four numbers x,y,width,height like 0.36,0.30,0.34,0.52") from error
+            expected = "four numbers x,y,width,height like 0.36,0.30,0.34,0.52"
+            raise ValueError(f"region {text!r} is not {expected}") from error
         return cls(x, y, width, height)
 
     def pixels(self, picture_width: int, picture_height: int) -> tuple[slice, slice]:

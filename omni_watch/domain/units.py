@@ -66,7 +66,8 @@ class Frame:
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.uint8 or 0 in self.rgb.shape:
-            raise ValueError(f"frame at {self.at_s:.3f} s: expected uint8 [H, W, 3], found {self.rgb.dtype} {self.rgb.shape}")
+            found = f"{self.rgb.dtype} {list(self.rgb.shape)}"
+            raise ValueError(f"frame at {self.at_s:.3f} s: expected uint8 [H, W, 3], found {found}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +83,8 @@ class Unit:
 
     def __post_init__(self) -> None:
         if self.audio.shape != (SAMPLES_PER_UNIT,) or self.audio.dtype != np.float32:
-            raise ValueError(f"unit {self.index}: expected float32 [16000], found {self.audio.dtype} {self.audio.shape}")
+            found = f"{self.audio.dtype} {list(self.audio.shape)}"
+            raise ValueError(f"unit {self.index}: expected float32 [16000], found {found}")
 
     @property
     def end_s(self) -> float:

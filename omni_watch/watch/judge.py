@@ -134,19 +134,24 @@ def due(task: Task, now: datetime) -> Task:
     """The task after what time alone does to it: expiry, the end of a cooldown or of a snooze."""
     if task.is_live and task.expires_at is not None and now >= task.expires_at:
         return task.to(TaskState.EXPIRED)
-    if task.state is TaskState.COOLING and task.last_told_at is not None:
-        if now >= task.last_told_at + timedelta(seconds=task.cooldown_s):
-            task = task.to(TaskState.ARMED)
+    cool_at = _cool_at(task)
+    if cool_at is not None and now >= cool_at:
+        task = task.to(TaskState.ARMED)
     if task.snoozed_until is not None and now >= task.snoozed_until:
         task = replace(task, snoozed_until=None)
     return task
 
 
+def _cool_at(task: Task) -> datetime | None:
+    """When a running cooldown ends; None when none runs."""
+    if task.state is not TaskState.COOLING or task.last_told_at is None:
+        return None
+    return task.last_told_at + timedelta(seconds=task.cooldown_s)
+
+
 def next_due(task: Task, now: datetime) -> datetime | None:
     """When `due` will next change this task; None: never."""
-    moments = [task.expires_at, task.snoozed_until]
-    if task.state is TaskState.COOLING and task.last_told_at is not None:
-        moments.append(task.last_told_at + timedelta(seconds=task.cooldown_s))
+    moments = [task.expires_at, task.snoozed_until, _cool_at(task)]
     later = [moment for moment in moments if moment is not None and moment > now]
     return min(later) if later and task.is_live else None
 

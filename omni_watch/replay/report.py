@@ -1,0 +1,99 @@
+"""What a replay says when it is over: a table of tasks, alerts and costs, as plain values fit for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from omni_watch.domain.alerts import Alert
+from omni_watch.domain.tasks import Task
+from omni_watch.watch.briefing import Plan
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts what a replay does; an `Observer`. Loop thread only."""
+
+    units: int = 0
+    missed: int = 0  # skipped, or stripped of pictures, because deciding was late
+    steps_ms: list[float] = field(default_factory=list)
+    traces: list[dict[str, Any]] = field(default_factory=list)
+    keeps_trace: bool = False
+
+    def on(self, event: str, **fields: Any) -> None:
+        if event == "unit.decided":
+            self.units += 1
+            self.steps_ms.append(fields["step_ms"])
+            if self.keeps_trace:
+                self.traces.append(fields)
+        elif event in ("unit.skipped", "unit.shed"):
+            self.missed += 1
+
+    def step_ms(self) -> dict[str, float]:
+        """p50, p95 (linear interpolation) and max of the steps, in milliseconds; zeros when there was none."""
+        steps = np.array(self.steps_ms or [0.0])
+        p50, p95 = np.percentile(steps, [50, 95])
+        return {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "max": round(float(steps.max()), 2)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """One finished replay."""
+
+    clip: str
+    duration_s: float
+    engine: str
+    tasks: Sequence[Task]
+    plans: Sequence[Plan]
+    alerts: Sequence[Alert]
+    tally: Tally
+    wall_s: float
+    rss_mb_peak: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that `omni-watch replay --json` prints; `stream_s` is the end of the deciding unit."""
+        plans = {plan.task_id: plan for plan in self.plans}
+        document: dict[str, Any] = {
+            "clip": self.clip,
+            "duration_s": round(self.duration_s, 3),
+            "engine": self.engine,
+            "tasks": [_task(task, plans[task.id]) for task in self.tasks],
+            "alerts": [_alert(alert) for alert in self.alerts],
+            "units": {"count": self.tally.units, "missed": self.tally.missed, "step_ms": self.tally.step_ms()},
+            "wall_s": round(self.wall_s, 3),
+            "rss_mb_peak": round(self.rss_mb_peak, 1),
+        }
+        if self.tally.keeps_trace:
+            document["trace"] = self.tally.traces
+        return document
+
+
+def _task(task: Task, plan: Plan) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "text": task.text,
+        "means": [means.value for means in plan.means],
+        "set_by": task.set_by,
+        "set_at_s": 0.0,
+        "state": task.state.value,
+        "rule": task.rule,
+        "repeat": task.repeat.value,
+        "message": task.message,
+        "why": list(plan.why),
+        "ask": plan.ask,
+    }
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    return {
+        "id": alert.id,
+        "task_id": alert.task_id,
+        "task": alert.task_text,
+        "stream_s": round(alert.stream_s, 3),
+        "text": alert.text,
+        "confidence": round(alert.confidence, 4),
+        "means": [means.value for means in alert.means],
+    }
