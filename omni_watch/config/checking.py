@@ -1,0 +1,276 @@
+"""What the configuration file may say.
+
+Each field's description completes the sentence "expected …", so that `problems` can word every wrong value. All
+problems of a file are found in one pass: validators look at one field each, and at earlier ones if those are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
+
+from omni_watch.config.addresses import audio_address, has_credentials, is_camera, is_stream, video_address
+from omni_watch.config.problems import in_words
+from omni_watch.domain.addresses import hide_credentials
+from omni_watch.domain.errors import ConfigError
+
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+NAME_FORM: Final = "1 to 32 of a-z, 0-9, _ and -, beginning with a letter or digit"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a configuration file lies, so that what it points to can be found."""
+
+    folder: Path  # relative paths begin here
+    home: Path
+    credentials: Path | None = None  # systemd's $CREDENTIALS_DIRECTORY, tried first for secrets
+
+    def path(self, written: str) -> Path:
+        return self.folder / (self.home / written[2:] if written.startswith("~/") else written)
+
+    def secret(self, written: str) -> Path:
+        """Where a secret's file lies: a plain name is first looked for among systemd's credentials."""
+        if self.credentials is not None and (self.credentials / written).is_file():
+            return self.credentials / written
+        return self.path(written)
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys and values of another type are problems."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class HouseSection(Section):
+    instance: Name | None = Field(default=None, description=NAME_FORM)
+    language: Literal["en", "zh"] = Field(default="en", description='"en" or "zh"')
+    zone: Text | None = Field(default=None, description='an IANA time zone like "Europe/Madrid"')
+    state_dir: Text | None = Field(default=None, description="a folder")
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str | None) -> str | None:
+        if zone is None or _is_zone(zone):
+            return zone
+        near = get_close_matches(zone, sorted(available_timezones()), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f'found {zone!r}; expected an IANA time zone like "Europe/Madrid"{hint}')
+
+
+class FeedSection(Section):
+    name: Name = Field(description=NAME_FORM)
+    video: str | None = Field(default=None, description="a text")
+    audio: str | None = Field(default=None, description="a text", validate_default=True)
+    user: Text | None = Field(default=None, description="a user name")
+    password_file: Text | None = Field(default=None, description="a file that holds the password")
+
+    @field_validator("video")
+    @classmethod
+    def _video_is_known(cls, written: str | None, info: ValidationInfo) -> str | None:
+        return None if written is None else video_address(written, _place(info).path)
+
+    @field_validator("audio")
+    @classmethod
+    def _audio_is_known(cls, written: str | None, info: ValidationInfo) -> str | None:
+        address = None if written is None else audio_address(written)
+        if "video" not in info.data:  # wrong itself; whether they fit cannot be said
+            return address
+        video = info.data["video"]
+        if address is None and video is None:
+            raise ValueError("missing, and so is video; a feed needs at least one of both")
+        if address == "stream" and (video is None or is_camera(video)):
+            raise ValueError('"stream" needs a video that carries sound, a file or an address; expected "mic"')
+        return address
+
+    @field_validator("user")
+    @classmethod
+    def _user_has_an_address(cls, user: str | None, info: ValidationInfo) -> str | None:
+        if user is None or "video" not in info.data:
+            return user
+        video = info.data["video"]
+        if video is None or not is_stream(video):
+            raise ValueError("video is no address that it could be for; a file or a camera needs no user")
+        if has_credentials(video):
+            raise ValueError("the address in video has a user already; keep one of the two")
+        return user
+
+    @field_validator("password_file")
+    @classmethod
+    def _password_can_be_read(cls, written: str | None, info: ValidationInfo) -> str | None:
+        return _password_file(written, info)
+
+
+class MqttSection(Section):
+    enabled: bool = Field(default=False, description="true or false")
+    host: Text = Field(default="localhost", description="a host name or address")
+    tls: bool = Field(default=False, description="true or false")
+    port: int | None = Field(default=None, ge=1, le=65535, description="a whole number from 1 to 65535")
+    user: Text | None = Field(default=None, description="a user name")
+    password_file: Text | None = Field(default=None, description="a file that holds the password")
+    ca_file: Text | None = Field(default=None, description="a certificate file")
+    cert_file: Text | None = Field(default=None, description="a certificate file")
+    key_file: Text | None = Field(default=None, description="a key file", validate_default=True)
+    retain_snapshot: bool = Field(default=False, description="true or false")
+    alert_expiry_s: float = Field(default=300.0, ge=10, le=604_800, description="seconds, from 10 to 604800 (a week)")
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_no_url(cls, host: str) -> str:
+        if "/" in host or any(character.isspace() for character in host):
+            raise ValueError(
+                f"found {hide_credentials(host)!r}; expected a host name alone, like localhost; port has its own key"
+            )
+        return host
+
+    @field_validator("password_file")
+    @classmethod
+    def _password_can_be_read(cls, written: str | None, info: ValidationInfo) -> str | None:
+        return _password_file(written, info)
+
+    @field_validator("ca_file", "cert_file", "key_file")
+    @classmethod
+    def _file_is_there(cls, written: str | None, info: ValidationInfo) -> str | None:
+        if written is None:
+            if info.field_name == "key_file" and info.data.get("cert_file") is not None:
+                raise ValueError("missing; cert_file needs the key that belongs to it")
+            return None
+        if info.data.get("tls") is False:
+            raise ValueError("is used with TLS only; set tls = true or remove it")
+        if info.field_name == "key_file" and info.data.get("cert_file", "") is None:
+            raise ValueError("set without cert_file; a key needs the certificate that belongs to it")
+        path = _place(info).secret(written)
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return str(path)
+
+
+class VoiceSection(Section):
+    enabled: bool = Field(default=True, description="true or false")
+    output: Literal["speaker", "file", "off"] = Field(default="speaker", description='"speaker", "file" or "off"')
+    device: Text | None = Field(default=None, description="the name or number of a sound device, as text")
+    volume: float = Field(default=0.8, ge=0, le=1, description="a number from 0 (silent) to 1")
+    folder: Text | None = Field(default=None, description="a folder for the spoken alerts")
+    piper: Text | None = Field(default=None, description="the path of the piper program")
+    expiry_s: float = Field(default=60.0, ge=1, le=3600, description="seconds, from 1 to 3600")
+    urgent_expiry_s: float = Field(default=300.0, ge=1, le=86_400, description="seconds, from 1 to 86400")
+
+
+class EngineSection(Section):
+    kind: Literal["embedded", "auto"] = Field(default="auto", description='"embedded" or "auto"')
+    threads: int | None = Field(default=None, ge=1, le=64, description="a whole number from 1 to 64")
+
+
+class ModelsSection(Section):
+    folder: Text | None = Field(default=None, description="a folder")
+
+
+class RetentionSection(Section):
+    alerts_days: float = Field(default=90.0, ge=0.01, le=36_500, description="days, from 0.01 to 36500")
+    snapshots_days: float = Field(default=14.0, ge=0.01, le=36_500, description="days, from 0.01 to 36500")
+
+
+class RulesSection(Section):
+    folder: Text | None = Field(default=None, description="a folder with your own rule files")
+
+    @field_validator("folder")
+    @classmethod
+    def _folder_is_there(cls, written: str | None, info: ValidationInfo) -> str | None:
+        if written is not None and not _place(info).path(written).is_dir():
+            raise ValueError(f"there is no folder {_place(info).path(written)}")
+        return written
+
+
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description='"debug", "info", "warning" or "error"'
+    )
+    format: Literal["auto", "plain", "json"] = Field(default="auto", description='"auto", "plain" or "json"')
+
+
+class ConfigFile(Section):
+    """The whole file. Everything has a default, so an empty file is a right one."""
+
+    house: HouseSection = Field(default=HouseSection(), description="a [house] table")
+    feeds: list[FeedSection] = Field(default=[], description="[[feeds]] tables, two brackets each")
+    mqtt: MqttSection = Field(default=MqttSection(), description="a [mqtt] table")
+    voice: VoiceSection = Field(default=VoiceSection(), description="a [voice] table")
+    engine: EngineSection = Field(default=EngineSection(), description="an [engine] table")
+    models: ModelsSection = Field(default=ModelsSection(), description="a [models] table")
+    retention: RetentionSection = Field(default=RetentionSection(), description="a [retention] table")
+    rules: RulesSection = Field(default=RulesSection(), description="a [rules] table")
+    log: LogSection = Field(default=LogSection(), description="a [log] table")
+
+    @classmethod
+    def check(cls, raw: Mapping[str, Any], place: Place) -> Self:
+        """The file's content as checked values.
+
+        Raises:
+            ConfigError: with one line for every problem found, each beginning with its key.
+        """
+        problems: list[str] = list(_repeated_names(raw))
+        try:
+            checked = cls.model_validate(raw, context=place)
+        except ValidationError as error:
+            problems = [in_words(details, raw, cls) for details in error.errors(include_url=False)] + problems
+            raise ConfigError(*problems) from error
+        if problems:
+            raise ConfigError(*problems)
+        return checked
+
+
+def read_secret(path: Path) -> str:
+    """A secret's file without its last line end.
+
+    Raises:
+        ValueError: not there, not readable, not text, or empty.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ValueError(f"cannot read {path}: {why}") from error
+    if not secret:
+        raise ValueError(f"{path} is empty; expected the password")
+    return secret
+
+
+def _place(info: ValidationInfo) -> Place:
+    place = info.context
+    if not isinstance(place, Place):
+        raise TypeError("ConfigFile is validated by ConfigFile.check, which says where the file lies")
+    return place
+
+
+def _password_file(written: str | None, info: ValidationInfo) -> str | None:
+    if written is None:
+        return None
+    if info.data.get("user", "") is None:
+        raise ValueError("set without user; give the user too")
+    path = _place(info).secret(written)
+    read_secret(path)
+    return str(path)
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _repeated_names(raw: Mapping[str, Any]) -> Iterator[str]:
+    feeds = raw.get("feeds")
+    names = [feed.get("name") for feed in feeds if isinstance(feed, dict)] if isinstance(feeds, list) else []
+    for name in dict.fromkeys(name for name in names if isinstance(name, str) and names.count(name) > 1):
+        yield f"feeds.{name}.name: {names.count(name)} feeds have this name; give each its own"

@@ -1,0 +1,391 @@
+"""The settings of one house: one TOML file, read once, checked whole, turned into frozen values.
+
+This is the only module that reads the environment; everybody else is given values. `omni-watch config check` runs the
+same code as start-up. A part of the program is handed its own values (a host, a folder), never the whole of this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import tzlocal
+
+from omni_watch.config.checking import ConfigFile, FeedSection, MqttSection, Place, read_secret
+from omni_watch.domain.addresses import hide_credentials
+from omni_watch.domain.errors import ConfigError
+from omni_watch.domain.rules import Language
+
+FILE_NAME: Final = "config.toml"
+SYSTEM_FILE: Final = Path("/etc/omni-watch") / FILE_NAME
+MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
+
+LogFormat = Literal["auto", "plain", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that shows itself only when asked by name."""
+
+    _text: str = field(repr=False)
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __str__(self) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSettings:
+    """One place that is watched; at least one of `video` and `audio` is there."""
+
+    name: str
+    video: str | None = None  # absolute path, rtsp(s)/http(s) address, /dev/videoN or v4l2:N
+    audio: str | None = None  # "stream", "mic" or "mic:NAME_OR_INDEX"
+    user: str | None = None
+    password: Secret | None = None
+
+    @property
+    def video_address(self) -> str | None:
+        """`video` with its user and password written in, ready to be opened; never to be shown or logged."""
+        if self.video is None or self.user is None:
+            return self.video
+        parts = urlsplit(self.video)
+        password = "" if self.password is None else ":" + quote(self.password.reveal(), safe="")
+        return urlunsplit(parts._replace(netloc=f"{quote(self.user, safe='')}{password}@{parts.netloc}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttSettings:
+    enabled: bool = False
+    host: str = "localhost"
+    port: int = MQTT_PORT
+    user: str | None = None
+    password: Secret | None = None
+    tls: bool = False
+    ca_file: Path | None = None  # None: the system's own authorities
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    retain_snapshot: bool = False
+    alert_expiry_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceSettings:
+    enabled: bool = True
+    output: Literal["speaker", "file", "off"] = "speaker"
+    device: str | None = None  # name or number; None: the system's default
+    volume: float = 0.8  # 0..1
+    folder: Path  # where `output = "file"` writes
+    piper: Path | None = None  # None: found beside our Python or on the path
+    expiry_s: float = 60.0
+    urgent_expiry_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    kind: Literal["embedded", "auto"] = "auto"
+    threads: int | None = None  # None: the engine decides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    alerts_days: float = 90.0
+    snapshots_days: float = 14.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: LogFormat = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """What the service manager told us, if there is one."""
+
+    is_supervised: bool = False  # started by systemd: logs go to the journal
+    notify_socket: str | None = None
+    watchdog_s: float | None = None  # a heartbeat is expected at least so often
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a person may set, complete and checked. Paths are absolute."""
+
+    instance: str
+    language: Language
+    zone: str  # IANA name
+    state_dir: Path
+    models_dir: Path
+    rules_dir: Path | None  # the user's own rules, beside those we ship
+    feeds: tuple[FeedSettings, ...]
+    mqtt: MqttSettings
+    voice: VoiceSettings
+    engine: EngineSettings
+    retention: RetentionSettings
+    log: LogSettings
+    service: ServiceSettings
+    origin: Path | None  # the file; None: only defaults
+
+    def with_feeds(self) -> Settings:
+        """These settings, when there is something to watch.
+
+        Raises:
+            ConfigError: no feed is configured.
+        """
+        if self.feeds:
+            return self
+        place = self.origin or "a configuration file (deploy/config.example.toml shows one)"
+        raise ConfigError(
+            f'feeds: none; expected at least one [[feeds]] table in {place}, like name = "kitchen", video = "rtsp://…"'
+        )
+
+
+def read_settings(
+    path: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    is_file_needed: bool = False,
+) -> Settings:
+    """The settings of `path`, or of the first file found in the usual places, or (none there) the defaults.
+
+    Raises:
+        ConfigError: a file that was named, or one that is needed, is not there; a file that cannot be read; or every
+            problem found inside. `__notes__` names the file.
+    """
+    variables = os.environ if environment is None else environment
+    chosen = find_file(path, variables)
+    if chosen is None:
+        if is_file_needed:
+            places = "\n".join(f"  {place}" for place in usual_places(variables))
+            raise ConfigError(
+                f"no configuration file found; looked for\n{places}\ndeploy/config.example.toml shows how to write one"
+            )
+        return _settings({}, variables, None)
+    try:
+        return _settings(_parse(chosen), variables, chosen.absolute())
+    except ConfigError as error:
+        error.add_note(f"in {chosen}")
+        raise
+
+
+def find_file(path: Path | None, variables: Mapping[str, str]) -> Path | None:
+    """Which file is meant: a named one must be there, of the usual places the first that is.
+
+    Raises:
+        ConfigError: the named file is not there.
+    """
+    named = path or _variable_path(variables, "OMNI_WATCH_CONFIG")
+    if named is None:
+        return next((place for place in usual_places(variables) if place.is_file()), None)
+    if not named.is_file():
+        raise ConfigError(f"there is no configuration file {named}; deploy/config.example.toml shows how to write one")
+    return named
+
+
+def usual_places(variables: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where a configuration file is looked for, first one first."""
+    service = _variable_path(variables, "CONFIGURATION_DIRECTORY")
+    own = _xdg(variables, "XDG_CONFIG_HOME", ".config") / "omni-watch"
+    return (*([service / FILE_NAME] if service else []), own / FILE_NAME, SYSTEM_FILE)
+
+
+def settings_as_shown(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values under the file's own keys, secrets hidden; for `config show`."""
+    mqtt, voice = settings.mqtt, settings.voice
+    return {
+        "house": {
+            "instance": settings.instance,
+            "language": settings.language,
+            "zone": settings.zone,
+            "state_dir": str(settings.state_dir),
+        },
+        "feeds": [_feed_as_shown(feed) for feed in settings.feeds],
+        "mqtt": {
+            "enabled": mqtt.enabled,
+            "host": mqtt.host,
+            "port": mqtt.port,
+            "user": mqtt.user,
+            "password": _hidden(mqtt.password),
+            "tls": mqtt.tls,
+            "ca_file": _plain(mqtt.ca_file),
+            "cert_file": _plain(mqtt.cert_file),
+            "key_file": _plain(mqtt.key_file),
+            "retain_snapshot": mqtt.retain_snapshot,
+            "alert_expiry_s": mqtt.alert_expiry_s,
+        },
+        "voice": {
+            "enabled": voice.enabled,
+            "output": voice.output,
+            "device": voice.device,
+            "volume": voice.volume,
+            "folder": str(voice.folder),
+            "piper": _plain(voice.piper),
+            "expiry_s": voice.expiry_s,
+            "urgent_expiry_s": voice.urgent_expiry_s,
+        },
+        "engine": {"kind": settings.engine.kind, "threads": settings.engine.threads},
+        "models": {"folder": str(settings.models_dir)},
+        "retention": {
+            "alerts_days": settings.retention.alerts_days,
+            "snapshots_days": settings.retention.snapshots_days,
+        },
+        "rules": {"folder": _plain(settings.rules_dir)},
+        "log": {"level": settings.log.level, "format": settings.log.format},
+    }
+
+
+def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path | None) -> Settings:
+    place = Place(
+        folder=origin.parent if origin else Path.cwd(),
+        home=_home(variables),
+        credentials=_variable_path(variables, "CREDENTIALS_DIRECTORY"),
+    )
+    checked = ConfigFile.check(raw, place)
+    house, voice = checked.house, checked.voice
+    state_dir = _folder(house.state_dir, place) or _default_state_dir(variables)
+    return Settings(
+        instance=house.instance or host_slug(socket.gethostname()),
+        language=house.language,
+        zone=house.zone or tzlocal.get_localzone_name(),
+        state_dir=state_dir,
+        models_dir=_folder(checked.models.folder, place) or _default_models_dir(variables),
+        rules_dir=_folder(checked.rules.folder, place),
+        feeds=tuple(_feed(feed) for feed in checked.feeds),
+        mqtt=_mqtt(checked.mqtt),
+        voice=VoiceSettings(
+            enabled=voice.enabled,
+            output=voice.output,
+            device=voice.device,
+            volume=voice.volume,
+            folder=_folder(voice.folder, place) or state_dir / "spoken",
+            piper=_folder(voice.piper, place),
+            expiry_s=voice.expiry_s,
+            urgent_expiry_s=voice.urgent_expiry_s,
+        ),
+        engine=EngineSettings(kind=checked.engine.kind, threads=checked.engine.threads),
+        retention=RetentionSettings(
+            alerts_days=checked.retention.alerts_days, snapshots_days=checked.retention.snapshots_days
+        ),
+        log=LogSettings(level=checked.log.level, format=checked.log.format),
+        service=_service(variables),
+        origin=origin,
+    )
+
+
+def _feed(section: FeedSection) -> FeedSettings:
+    return FeedSettings(
+        name=section.name,
+        video=section.video,
+        audio=section.audio,
+        user=section.user,
+        password=_secret(section.password_file),
+    )
+
+
+def _mqtt(section: MqttSection) -> MqttSettings:
+    return MqttSettings(
+        enabled=section.enabled,
+        host=section.host,
+        port=section.port or (MQTT_TLS_PORT if section.tls else MQTT_PORT),
+        user=section.user,
+        password=_secret(section.password_file),
+        tls=section.tls,
+        ca_file=_optional_path(section.ca_file),
+        cert_file=_optional_path(section.cert_file),
+        key_file=_optional_path(section.key_file),
+        retain_snapshot=section.retain_snapshot,
+        alert_expiry_s=section.alert_expiry_s,
+    )
+
+
+def _service(variables: Mapping[str, str]) -> ServiceSettings:
+    """sd_watchdog_enabled(3): the interval counts only for the process it was meant for."""
+    watchdog_us = variables.get("WATCHDOG_USEC", "")
+    is_meant_for_us = variables.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return ServiceSettings(
+        is_supervised="INVOCATION_ID" in variables and "JOURNAL_STREAM" in variables,
+        notify_socket=variables.get("NOTIFY_SOCKET") or None,
+        watchdog_s=int(watchdog_us) / 1e6 if watchdog_us.isdecimal() and is_meant_for_us else None,
+    )
+
+
+def host_slug(host: str) -> str:
+    """A host name as an instance name: "Anna's-PC.local" becomes "anna-s-pc"."""
+    slug = re.sub(r"[^a-z0-9_-]+", "-", host.split(".")[0].lower()).strip("-_")[:32].rstrip("-_")
+    return slug or "house"
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"this is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"this is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}") from error
+
+
+def _default_state_dir(variables: Mapping[str, str]) -> Path:
+    return (
+        _variable_path(variables, "STATE_DIRECTORY") or _xdg(variables, "XDG_STATE_HOME", ".local/state") / "omni-watch"
+    )
+
+
+def _default_models_dir(variables: Mapping[str, str]) -> Path:
+    if named := _variable_path(variables, "OMNI_WATCH_MODELS"):
+        return named
+    cache = _variable_path(variables, "CACHE_DIRECTORY") or _xdg(variables, "XDG_CACHE_HOME", ".cache") / "omni-watch"
+    return cache / "models"
+
+
+def _variable_path(variables: Mapping[str, str], name: str) -> Path | None:
+    """A folder or file that a variable names; systemd separates several by colons, and ours is the first."""
+    first = variables.get(name, "").split(":")[0]
+    return Path(first).absolute() if first else None
+
+
+def _xdg(variables: Mapping[str, str], name: str, otherwise: str) -> Path:
+    """An XDG base folder; relative values are to be ignored (XDG Base Directory Specification 0.8)."""
+    named = Path(variables.get(name, ""))
+    return named if named.is_absolute() else _home(variables) / otherwise
+
+
+def _home(variables: Mapping[str, str]) -> Path:
+    return Path(variables["HOME"]) if variables.get("HOME") else Path.home()
+
+
+def _folder(written: str | None, place: Place) -> Path | None:
+    return None if written is None else place.path(written)
+
+
+def _optional_path(written: str | None) -> Path | None:
+    return None if written is None else Path(written)
+
+
+def _secret(path: str | None) -> Secret | None:
+    return None if path is None else Secret(read_secret(Path(path)))
+
+
+def _feed_as_shown(feed: FeedSettings) -> dict[str, Any]:
+    video = None if feed.video is None else hide_credentials(feed.video)
+    shown = {"name": feed.name, "video": video, "audio": feed.audio}
+    return shown | ({"user": feed.user, "password": _hidden(feed.password)} if feed.user else {})
+
+
+def _hidden(secret: Secret | None) -> str | None:
+    return None if secret is None else str(secret)
+
+
+def _plain(path: Path | None) -> str | None:
+    return None if path is None else str(path)
