@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, time
+from datetime import UTC, datetime, time, timedelta
 from enum import Enum
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -62,6 +62,18 @@ class WatchWindow:
         if self.begins <= self.ends:
             return self.begins <= local < self.ends
         return local >= self.begins or local < self.ends
+
+    def next_edge(self, now: datetime) -> datetime:
+        """When it next begins or ends, in UTC; at the change to summer time an hour that is skipped counts as its
+        first moment after the change."""
+        zone = ZoneInfo(self.zone)
+        today = now.astimezone(zone).date()
+        edges = (
+            datetime.combine(today + timedelta(days=days), edge, tzinfo=zone).astimezone(UTC)
+            for days in (0, 1, 2)
+            for edge in (self.begins, self.ends)
+        )
+        return min(edge for edge in edges if edge > now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

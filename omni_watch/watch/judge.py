@@ -66,15 +66,15 @@ def judge(
             comments.append(utterance)
             continue
         mark = after[task.id]
-        reason = _why_not(task, mark, now)
+        task = due(task, now)  # a timer may be late; a cooldown that is over must not swallow an alert
+        reason = _why_not(task, mark, unit.feed, now)
         if reason:
             held_back.append((task.id, reason))
-            after[task.id] = replace(mark, holds=True)
+            after[task.id] = mark.seen(holds=True)
             continue
         happened_at = (condition_at or {}).get(task.id, now)
-        fired = replace(task.to(TaskState.FIRED), fired_count=task.fired_count + 1, last_fired_at=now)
-        alerts.append(_alert(utterance, fired, unit=unit, now=now, happened_at=happened_at))
-        changed[task.id] = fired
+        changed[task.id] = fired(task, now)
+        alerts.append(_alert(utterance, changed[task.id], unit=unit, now=now, happened_at=happened_at))
         after[task.id] = mark.fired(now)
 
     return Verdict(
@@ -86,8 +86,10 @@ def judge(
     )
 
 
-def _why_not(task: Task, mark: Mark, now: datetime) -> str:
+def _why_not(task: Task, mark: Mark, feed: str, now: datetime) -> str:
     """Why this task must not alert now; empty when it may."""
+    if not task.watches(feed):
+        return f"task does not watch feed {feed}"
     if not task.is_watched(now):
         return f"task is {task.state.value} or outside its window"
     if not mark.is_primed:
@@ -97,9 +99,19 @@ def _why_not(task: Task, mark: Mark, now: datetime) -> str:
     return ""
 
 
+def fired(task: Task, at: datetime) -> Task:
+    """The task once its condition came true; ValueError when its state does not allow it."""
+    return replace(task.to(TaskState.FIRED), fired_count=task.fired_count + 1, last_fired_at=at)
+
+
+def alert_id(task: Task) -> str:
+    """The id of a fired task's newest alert."""
+    return f"{task.id}-{task.fired_count}"
+
+
 def _alert(utterance: Utterance, task: Task, *, unit: Unit, now: datetime, happened_at: datetime) -> Alert:
     return Alert(
-        id=f"{task.id}-{task.fired_count}",
+        id=alert_id(task),
         task_id=task.id,
         task_text=task.text,
         feed=unit.feed,

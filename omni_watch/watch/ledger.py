@@ -25,9 +25,13 @@ class Mark:
 
     def after(self, reading: Reading) -> Mark:
         """The mark after one more reading; the same object when nothing changed (so nothing need be written)."""
-        if reading.holds is None or reading.holds == self.holds:
+        return self if reading.holds is None else self.seen(holds=reading.holds)
+
+    def seen(self, *, holds: bool) -> Mark:
+        """The mark after the condition was clearly seen to hold, or not to."""
+        if holds == self.holds:
             return self
-        if reading.holds:
+        if holds:
             return replace(self, holds=True, held_when_set=not self.is_primed and self.last_alert_at is None)
         return replace(self, holds=False, is_primed=True, held_when_set=False)
 

@@ -12,6 +12,7 @@ from omni_watch.domain.rules import Language, Priority
 from omni_watch.domain.tasks import Task
 from omni_watch.domain.teaching import Example, Label, Lesson
 from omni_watch.domain.units import FeedState, Frame, Sense, Unit
+from omni_watch.domain.wishes import Wish
 from omni_watch.watch.briefing import BriefedTask, Briefing, Plan
 from omni_watch.watch.ledger import Mark
 
@@ -130,6 +131,9 @@ class Marks(Protocol):
     def of(self, feed: str) -> dict[str, Mark]:
         """By task id."""
 
+    def of_task(self, task_id: str) -> list[Mark]:
+        """What is remembered of one task, one mark for each feed that saw it."""
+
     def save(self, mark: Mark) -> None: ...
 
 
@@ -151,8 +155,8 @@ class Alerts(Protocol):
         """When the earliest pending delivery of a channel may go; None when nothing is pending."""
 
     def save_delivery(self, delivery: Delivery) -> None: ...
-    def unfinished(self) -> int:
-        """Deliveries pending or sending, over all channels."""
+    def unfinished(self, task_id: str | None = None) -> int:
+        """Deliveries pending or sending, over all channels; of one task's alerts when it is given."""
 
     def forget_before(self, cutoff: datetime) -> list[str]:
         """Delete finished alerts decided before `cutoff`; their ids (so that snapshots can go too)."""
@@ -161,13 +165,53 @@ class Alerts(Protocol):
         """At start-up: deliveries found `sending` become pending again; how many."""
 
 
+class Topics(Protocol):
+    """Which retained MQTT topics hold something of ours, in one transaction; kept until they are cleared, also when
+    their task is gone by then."""
+
+    def remember(self, topic: str, task_id: str) -> None:
+        """Again is no error; the last task counts."""
+
+    def all(self) -> dict[str, str]:
+        """Topic -> task id."""
+
+    def of(self, task_id: str) -> list[str]:
+        """The topics of one task."""
+
+    def forget(self, topic: str) -> None:
+        """No error when it was not remembered."""
+
+
+class Wishes(Protocol):
+    """What one process asks of another (the command line of the daemon, which owns the feeds), in one transaction."""
+
+    def leave(self, wish: Wish) -> None: ...
+    def open_ones(self, kind: str | None = None) -> list[Wish]:
+        """Those without an answer, oldest first; of one kind when it is given."""
+
+    def get(self, wish_id: str) -> Wish | None: ...
+    def answer(self, wish_id: str, answer: Mapping[str, Any], at: datetime) -> None:
+        """StoreError when there is no such wish, or it was answered before."""
+
+    def forget_before(self, cutoff: datetime) -> int:
+        """Delete wishes made before `cutoff`, answered or not; how many."""
+
+
 class Transaction(Protocol):
     """One atomic change of the store: everything or nothing."""
 
-    tasks: Tasks
-    lessons: Lessons
-    marks: Marks
-    alerts: Alerts
+    @property
+    def tasks(self) -> Tasks: ...
+    @property
+    def lessons(self) -> Lessons: ...
+    @property
+    def marks(self) -> Marks: ...
+    @property
+    def alerts(self) -> Alerts: ...
+    @property
+    def topics(self) -> Topics: ...
+    @property
+    def wishes(self) -> Wishes: ...
 
 
 class Store(Protocol):

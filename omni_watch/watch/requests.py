@@ -1,0 +1,273 @@
+"""The one way to change tasks and alerts, whoever asks: command line, voice, MQTT, a timer or the judge.
+
+Every function works inside one transaction that its caller opened, and takes the time as an argument.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from math import isfinite
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from omni_watch.domain.alerts import DELIVERY_MOVES, Alert, Delivery, DeliveryState
+from omni_watch.domain.errors import RequestError
+from omni_watch.domain.rules import Priority, Repeat
+from omni_watch.domain.tasks import Task, TaskState, WatchWindow
+from omni_watch.watch import judge
+from omni_watch.watch.judge import Verdict
+from omni_watch.watch.ports import Transaction
+
+LIVE_MAX: Final = 64  # live tasks; each costs the engine time every second
+TEXT_MAX: Final = 500  # characters of a request or a message
+PREFIX_MIN: Final = 3  # characters of an id that are enough to name a task
+ID: Final = re.compile(r"[a-z0-9_-]{1,32}")
+_LETTERS: Final = string.ascii_lowercase + string.digits
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode categories that would not show, or break a line
+_JOINERS: Final = "\u200c\u200d"  # unseen too, but part of emoji and of some scripts
+_FINISHED: Final = frozenset(state for state, moves in DELIVERY_MOVES.items() if not moves)
+
+
+def new_task_id() -> str:
+    """Eight random letters and digits: 41 bits, so that two of a house's tasks never meet."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(8))
+
+
+# --- what people ask for ---
+
+
+def add_task(tx: Transaction, *, task: Task) -> Task:
+    """Keep a new task.
+
+    Raises:
+        RequestError: it cannot be watched as it is, a like one is being watched, or there are too many.
+    """
+    _require_sound(task)
+    live = tx.tasks.live()
+    if tx.tasks.get(task.id) is not None:
+        raise RequestError(f"the task id {task.id} is taken; ask again")
+    same = next((other for other in live if _asks_the_same(task, other)), None)
+    if same is not None:
+        raise RequestError(
+            f"already watching for that: task {same.id} {same.text!r} is {same.state.value}; "
+            f"`omni-watch task cancel {same.id}` first, or use other words"
+        )
+    if len(live) >= LIVE_MAX:
+        raise RequestError(f"{LIVE_MAX} tasks are being watched, which is the most; cancel one of them first")
+    tx.tasks.add(task)
+    return task
+
+
+def cancel(tx: Transaction, task_id: str) -> Task:
+    """Stop watching for good. An alert that is on its way still arrives. Again is no error."""
+    task = _get(tx, task_id)
+    if task.state is TaskState.CANCELLED:
+        return task
+    if not task.is_live:
+        raise RequestError(f"task {task.id} is {task.state.value} already; there is nothing to cancel")
+    return _save(tx, task.to(TaskState.CANCELLED))
+
+
+def pause(tx: Transaction, task_id: str) -> Task:
+    """Keep the task, but do not watch until it is resumed. Again is no error."""
+    task = _get(tx, task_id)
+    if task.state is TaskState.PAUSED:
+        return task
+    if task.state is TaskState.FIRED and task.repeat is Repeat.ONCE:
+        raise RequestError(f"task {task.id} has happened and is being told; it ends by itself, or cancel it")
+    if not task.is_live:
+        raise RequestError(f"task {task.id} is {task.state.value}; only a task that is being watched can be paused")
+    return _save(tx, task.to(TaskState.PAUSED))
+
+
+def resume(tx: Transaction, task_id: str) -> Task:
+    """Watch again, at once: ends a pause and a snooze. Again is no error."""
+    task = _get(tx, task_id)
+    if not task.is_live:
+        raise RequestError(f"task {task.id} is {task.state.value}; add it again to watch for it again")
+    awake = replace(task, snoozed_until=None)
+    if awake.state is TaskState.PAUSED:
+        awake = awake.to(TaskState.ARMED)
+    return task if awake == task else _save(tx, awake)
+
+
+def snooze(tx: Transaction, task_id: str, *, until: datetime, now: datetime) -> Task:
+    """Do not watch before `until` (aware)."""
+    task = _get(tx, task_id)
+    if not task.is_live:
+        raise RequestError(f"task {task.id} is {task.state.value}; only a task that is being watched can be snoozed")
+    if until <= now:
+        raise RequestError(f"task {task.id} cannot be snoozed until {until:%Y-%m-%d %H:%M}: that is in the past")
+    return _save(tx, replace(task, snoozed_until=until))
+
+
+def find(tx: Transaction, id_or_words: str) -> Task:
+    """The task that somebody means: its id, the beginning of its id, or words of its text; live ones come first.
+
+    Raises:
+        RequestError: no task, or more than one, is meant.
+    """
+    asked = id_or_words.strip()
+    tasks = tx.tasks.all()
+    if not asked:
+        raise RequestError("say which task: its id, the beginning of its id, or some of its words")
+    exact = next((task for task in tasks if task.id == asked.lower()), None)
+    if exact is not None:
+        return exact
+    meant = [task for task in tasks if task.is_live and _means(asked, task)]
+    meant = meant or [task for task in tasks if not task.is_live and _means(asked, task)]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise RequestError(f"{asked!r} may mean {len(meant)} tasks; use an id:\n{_listed(meant)}")
+    live = [task for task in tasks if task.is_live]
+    known = f"these are being watched:\n{_listed(live)}" if live else "no task is being watched"
+    raise RequestError(f"no task is called {asked!r}; {known}")
+
+
+# --- what time, the judge and the relay change ---
+
+
+def settle(tx: Transaction, now: datetime) -> list[Task]:
+    """Apply what time alone does (expiry, the end of a cooldown or snooze) to all live tasks; those that changed."""
+    before = tx.tasks.live()
+    pairs = ((task, judge.due(task, now)) for task in before)
+    return [_save(tx, after) for task, after in pairs if after != task]
+
+
+def commit_verdict(
+    tx: Transaction, verdict: Verdict, expiries_s: Callable[[Priority], Mapping[str, float]]
+) -> tuple[Alert, ...]:
+    """Keep what one decision changed: marks, and for each alert its task's transition and one delivery per channel.
+
+    Tasks are read again first: the verdict was judged from what was known a moment ago, and a person or another feed
+    may have come between. An alert of a task that is no longer watched is not kept; one of a task that has fired on
+    another feed meanwhile becomes its next occurrence. `expiries_s` gives the patience of every channel for alerts of
+    a priority. Returns the alerts that were kept.
+    """
+    kept = [alert for alert in (_commit_alert(tx, alert, expiries_s) for alert in verdict.alerts) if alert is not None]
+    for mark in verdict.marks:
+        if tx.tasks.get(mark.task_id) is not None:  # else the task was deleted, and its marks with it
+            tx.marks.save(mark)
+    return tuple(kept)
+
+
+def _commit_alert(tx: Transaction, alert: Alert, expiries_s: Callable[[Priority], Mapping[str, float]]) -> Alert | None:
+    task = tx.tasks.get(alert.task_id)
+    now = alert.decided_at
+    if task is None:
+        return None
+    task = judge.due(task, now)
+    if task.state is TaskState.COOLING or not task.is_watched(now):
+        return None
+    fired = judge.fired(task, now)
+    alert = replace(alert, id=judge.alert_id(fired), occurrence=fired.fired_count)
+    deliveries = judge.deliveries(alert, expiries_s(alert.priority))
+    tx.tasks.save(fired if deliveries else judge.given_up(fired))  # no channel at all: nobody will ever tell it
+    tx.alerts.add(alert, deliveries)
+    return alert
+
+
+def after_delivery(tx: Transaction, alert: Alert, delivery: Delivery, now: datetime) -> Task | None:
+    """Keep a delivery's new state and what it means for the alert's task; the task if it changed.
+
+    The first channel that told the alert begins the cooldown (or ends a task that was for once). When all deliveries
+    ended and nobody was told, the task is given up.
+    """
+    before = tx.alerts.deliveries(alert.id)
+    tx.alerts.save_delivery(delivery)
+    task = tx.tasks.get(alert.task_id)
+    if task is None or delivery.state not in _FINISHED:
+        return None
+    was_told = any(other.state is DeliveryState.SENT for other in before)
+    after = task
+    if delivery.state is DeliveryState.SENT and not was_told:
+        after = judge.told(task, now)
+    elif tx.alerts.unfinished(task.id) == 0:  # of its later alerts neither: each of them may still be told
+        after = judge.given_up(task)
+    return None if after == task else _save(tx, after)
+
+
+# --- parts ---
+
+
+def _get(tx: Transaction, task_id: str) -> Task:
+    task = tx.tasks.get(task_id)
+    if task is None:
+        raise RequestError(f"there is no task {task_id!r}; `omni-watch task list --all` shows every task")
+    return task
+
+
+def _save(tx: Transaction, task: Task) -> Task:
+    tx.tasks.save(task)
+    return task
+
+
+def _require_sound(task: Task) -> None:
+    """RequestError when the task could never be watched or told."""
+    if not ID.fullmatch(task.id):
+        raise RequestError(f"the task id {task.id!r} must be 1 to 32 of a-z, 0-9, _ and -")
+    _require_text("the request", task.text)
+    _require_text("the message", task.message)
+    if not (isfinite(task.cooldown_s) and task.cooldown_s >= 0):
+        raise RequestError(f"a cooldown of {task.cooldown_s} s makes no sense; it must be 0 or more seconds")
+    if task.state is not TaskState.ARMED:
+        raise RequestError(f"a new task must be armed, not {task.state.value}")
+    if task.expires_at is not None and task.expires_at <= task.set_at:
+        raise RequestError(f"the task would end at {task.expires_at:%Y-%m-%d %H:%M}, before it begins")
+    if task.window is not None:
+        _require_window(task.window)
+
+
+def _require_text(what: str, text: str) -> None:
+    if not text.strip():
+        raise RequestError(f"{what} has no words; say what to watch for, for example 'tell me when the kettle is full'")
+    if len(text) > TEXT_MAX:
+        raise RequestError(f"{what} has {len(text)} characters; the most is {TEXT_MAX}")
+    unseen = next((letter for letter in text if _is_unseen(letter)), None)
+    if unseen is not None:
+        raise RequestError(f"{what} holds the control character U+{ord(unseen):04X}; use plain text on one line")
+
+
+def _is_unseen(letter: str) -> bool:
+    return unicodedata.category(letter) in _UNSEEN and letter not in _JOINERS
+
+
+def _require_window(window: WatchWindow) -> None:
+    if window.begins == window.ends:
+        raise RequestError(
+            f"the hours {window.begins:%H:%M} to {window.ends:%H:%M} are empty; leave them out for all day"
+        )
+    try:
+        ZoneInfo(window.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise RequestError(f"there is no time zone {window.zone!r}; expected a name like Europe/Berlin") from error
+
+
+def _asks_the_same(task: Task, other: Task) -> bool:
+    overlaps = not task.feeds or not other.feeds or not set(task.feeds).isdisjoint(other.feeds)
+    return overlaps and task.window == other.window and _plain(task.text) == _plain(other.text)
+
+
+def _plain(text: str) -> str:
+    """For comparing what people said: without case, width of letters, punctuation and spacing."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    letters = (" " if unicodedata.category(letter)[0] in "PZC" else letter for letter in folded)
+    return " ".join("".join(letters).split())
+
+
+def _means(asked: str, task: Task) -> bool:
+    if len(asked) >= PREFIX_MIN and task.id.startswith(asked.lower()):
+        return True
+    words, text = _plain(asked).split(), _plain(task.text)
+    return bool(words) and all(word in text for word in words)
+
+
+def _listed(tasks: Iterable[Task]) -> str:
+    return "\n".join(f"  {task.id}  {task.state.value:9}  {task.text}" for task in tasks)
