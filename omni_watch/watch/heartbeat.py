@@ -105,13 +105,14 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         session, replaced = self._roster.take()
         try:
-            if replaced is not None:
-                await loop.run_in_executor(self._model_thread, replaced.close)
-            return await loop.run_in_executor(self._model_thread, session.step, unit)
+            decision = await loop.run_in_executor(self._model_thread, session.step, unit)
         except ModelError as error:
             self._observer.on("engine.failed", feed=unit.feed, why=str(error))
             self._roster.lose()
             raise
+        if replaced is not None:  # only now: the new session takes over its memory at its first step
+            await loop.run_in_executor(self._model_thread, replaced.close)
+        return decision
 
     def _judge(self, decision: Decision, unit: Unit) -> Verdict:
         spoken = decision.utterances if isinstance(decision, Speak) else ()

@@ -56,9 +56,11 @@ class Roster:
             StoreError: the store cannot be read; what was known before stays.
         """
         self.tasks, self.marks, briefing = await self._store.transact(lambda tx: self._read(tx, now))
-        if self._session is None or not briefing.says_the_same_as(self._wanted):
+        is_preparing = self._preparing is not None and not self._preparing.done()
+        has_session = is_preparing or self._prepared is not None or self._session is not None
+        if not has_session or not briefing.says_the_same_as(self._wanted):
             self._wanted = briefing
-            if self._preparing is None or self._preparing.done():
+            if not is_preparing:
                 self._preparing = asyncio.create_task(self._prepare(), name=f"session of {self.feed}")
 
     async def settled(self) -> None:

@@ -110,6 +110,11 @@ class EmbeddedSession:
         """Take over, at the first step, what `after` remembers of tasks that both have in common."""
         self._inherits_from = after
 
+    def watches_alike(self, briefed: BriefedTask) -> bool:
+        """Whether this session already watches the task in the same way, so that nothing need be fitted again."""
+        own = next((task for task in self.briefing.tasks if task.task.id == briefed.task.id), None)
+        return own is not None and (own.rule, own.lesson) == (briefed.rule, briefed.lesson)
+
     def step(self, unit: Unit) -> Decision:
         """One unit in, one decision out; milliseconds on one core."""
         self._take_over()
@@ -140,7 +145,7 @@ class EmbeddedSession:
         before, self._inherits_from = self._inherits_from, None
         if before is None:
             return
-        before._take_over()  # noqa: SLF001 - a chain of sessions that were never stepped
+        before._take_over()  # a chain of sessions that were never stepped
         if self._ears is before._ears and before._ears_state is not None:
             self._ears_state = before._ears_state
         for task_id, vigil in self._vigils.items():
@@ -151,7 +156,7 @@ class EmbeddedSession:
 
 def _succeed(old: Vigil, new: Vigil) -> Vigil:
     """The new vigil with what the old one remembers: all of it when it watches alike, else what its gates knew."""
-    if _watches_alike(old.briefed, new.briefed):
+    if (old.briefed.rule, old.briefed.lesson) == (new.briefed.rule, new.briefed.lesson):
         return Vigil(briefed=new.briefed, guards=old.guards)
     gates: Mapping[Means, Gate] = {guard.watcher.means: guard.gate for guard in old.guards}
     for guard in new.guards:
@@ -159,10 +164,6 @@ def _succeed(old: Vigil, new: Vigil) -> Vigil:
         if known is not None:
             guard.gate = known.under(guard.gate.settings)
     return new
-
-
-def _watches_alike(old: BriefedTask, new: BriefedTask) -> bool:
-    return old.rule == new.rule and old.lesson == new.lesson
 
 
 def _any_of(holds: Iterable[bool | None]) -> bool | None:
