@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Debian packages that Omni Watch needs beside its Python environment.
+#
+#   deploy/debian-packages.sh python run     what `make demo` needs
+#   deploy/debian-packages.sh python run test   and what the tests need on top
+#
+# Installs what is missing when called as root; otherwise prints the one command to run and exits 1.
+# Nothing is asked, nothing that is there already is touched, and no service is started on the way: the demo and the
+# tests start a broker of their own, on a free port.
+set -euo pipefail
+
+packages_of() {
+  case "$1" in
+    python) # to make the environment
+      echo python3 python3-venv ;;
+    run) # sound in and out, the broker, recordings, the voice that is always there, what OpenCV links against
+      echo libportaudio2 mosquitto ffmpeg espeak-ng libgl1 libglib2.0-0 ;;
+    test) # a room of sound without a sound card, and an RTSP camera
+      echo pulseaudio pulseaudio-utils libasound2-plugins openssl procps \
+        python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+        gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ;;
+    *)
+      echo "unknown group '$1'; there are python, run and test" >&2
+      exit 64 ;;
+  esac
+}
+
+missing_of() {
+  local package
+  for package in "$@"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+  done
+}
+
+# Package lists may be absent (a fresh container) or too old for the mirror: fetch them only when it fails without.
+install() {
+  export DEBIAN_FRONTEND=noninteractive
+  local command=(apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@")
+  "${command[@]}" || { apt-get update -q && "${command[@]}"; }
+}
+
+# Debian starts a service as soon as its package is unpacked unless this file says no; see invoke-rc.d(8).
+without_starting_services() {
+  local policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  "$@"
+}
+
+[ $# -gt 0 ] || { echo "usage: $0 python|run|test ..." >&2; exit 64; }
+wanted=()
+for group in "$@"; do
+  names=$(packages_of "$group")
+  read -ra names <<<"$names"
+  wanted+=("${names[@]}")
+done
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "This is not Debian: please see to the counterparts of ${wanted[*]} yourself." >&2
+  exit 0
+fi
+
+mapfile -t missing < <(missing_of "${wanted[@]}")
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Some Debian packages are missing. Please run this once, then the same make command again:" >&2
+  echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+echo "Installing Debian packages: ${missing[*]}"
+without_starting_services install "${missing[@]}" </dev/null
