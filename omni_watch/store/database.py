@@ -20,6 +20,7 @@ from omni_watch.watch.ports import Transaction
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 5.0  # how long to wait for another process's transaction before giving up
+FILE_NAME: Final = "omni-watch.db"  # in the state directory
 IN_MEMORY: Final = ":memory:"
 
 

@@ -114,6 +114,12 @@ def store_error(error: BaseException, name: str) -> StoreError:
     return _fault(name, type(origin).__name__)
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is broken, or no database at all."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return BY_CODE.get(code & 0xFF) is _damaged
+
+
 @contextmanager
 def translated(name: str | Path) -> Iterator[None]:
     """Turn whatever the libraries raise inside into `StoreError`; everything else passes.

@@ -6,7 +6,7 @@ awake and inside its window, a condition that was seen false since the last time
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -166,6 +166,14 @@ def next_due(task: Task, now: datetime) -> datetime | None:
     moments = [task.expires_at, task.snoozed_until, _cool_at(task)]
     later = [moment for moment in moments if moment is not None and moment > now]
     return min(later) if later and task.is_live else None
+
+
+def next_look(tasks: Iterable[Task], now: datetime) -> datetime | None:
+    """When time alone will next change one of these tasks, or whether it is watched; None: never."""
+    live = [task for task in tasks if task.is_live]
+    changes = (next_due(task, now) for task in live)
+    edges = (task.window.next_edge(now) for task in live if task.window is not None)
+    return min((moment for moment in (*changes, *edges) if moment is not None), default=None)
 
 
 def deliveries(alert: Alert, expiries_s: Mapping[str, float]) -> Sequence[Delivery]:
