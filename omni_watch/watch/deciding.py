@@ -57,22 +57,19 @@ class Gate:
         rules = self.settings
         good = score >= rules.on
         votes = (*self.votes, good)[-rules.confirm_in :]
-        since_s = self.since_s
-        if good and since_s is None:
-            since_s = at_s
-        if not any(votes):
-            since_s = None
+        runs_on = any(self.votes[-max(rules.confirm_in - 1, 1) :])
+        since_s = self.since_s if runs_on else at_s if good else None
         if score < rules.off:
             false_s = self.false_s + UNIT_S
             enough_s = rules.rearm_s if self.holds else rules.prime_s
             cleared = false_s >= enough_s
             return replace(
                 self,
-                votes=votes,
+                votes=() if cleared else votes,  # what spoke for the last occurrence must not speak for the next
                 false_s=false_s,
                 is_primed=self.is_primed or cleared,
                 holds=False if cleared else self.holds,
-                since_s=since_s,
+                since_s=None if cleared else since_s,
             ), False
         confirmed = good and sum(votes) >= rules.confirm_of
         has_just_happened = confirmed and self.is_primed and self.holds is not True

@@ -144,7 +144,9 @@ def given_up(task: Task) -> Task:
 
 def due(task: Task, now: datetime) -> Task:
     """The task after what time alone does to it: expiry, the end of a cooldown or of a snooze."""
-    if task.is_live and task.expires_at is not None and now >= task.expires_at:
+    if not task.is_live:
+        return task
+    if task.expires_at is not None and now >= task.expires_at:
         return task.to(TaskState.EXPIRED)
     cool_at = _cool_at(task)
     if cool_at is not None and now >= cool_at:
