@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from omni_watch.domain.alerts import Alert
@@ -22,6 +23,7 @@ from omni_watch.watch.ports import Clock, Feed, Observer, Snapshots, Store
 from omni_watch.watch.requests import commit_verdict
 from omni_watch.watch.roster import Roster
 
+FAILURES_MAX = 5  # of sessions in a row; then the process should be started anew
 UNCOMMITTED_MAX = 64  # verdicts kept while the store cannot be written; the oldest is dropped, and reported
 
 
@@ -63,17 +65,35 @@ class Heartbeat:
         self._recent: deque[Frame | None] = deque(maxlen=3)  # the model's frames of this and the two units before
         self._uncommitted: deque[tuple[Verdict, Mapping[str, Frame]]] = deque(maxlen=UNCOMMITTED_MAX)
 
+    @property
+    def last_frame(self) -> Frame | None:
+        """The model's frame of the last unit; None when that had no picture."""
+        return self._recent[-1] if self._recent else None
+
     async def run(self) -> None:
-        """Beat until the feed ends.
+        """Beat until the feed ends. A session that fails is replaced by a fresh one; the unit it failed on is lost.
 
         Raises:
             FeedError: this feed can never work.
-            ModelError: the engine failed; retryable when a new session may work.
+            ModelError: the engine cannot go on, or sessions failed `FAILURES_MAX` times in a row.
         """
+        await self._reopen()
+        failures = 0
+        async with aclosing(self._feed.units()) as units:
+            async for unit in units:
+                try:
+                    await self.beat(unit)
+                    failures = 0
+                except ModelError as error:
+                    failures += 1
+                    if not error.can_retry or failures >= FAILURES_MAX:
+                        raise
+                    await self._reopen()
+                    self._observer.on("engine.restarted", feed=unit.feed, why=str(error))
+
+    async def _reopen(self) -> None:
         await self._roster.look(self._clock.now())
         await self._roster.settled()
-        async for unit in self._feed.units():
-            await self.beat(unit)
 
     async def beat(self, unit: Unit) -> tuple[Alert, ...]:
         """One unit, from model to store; the alerts that were committed because of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -43,7 +43,7 @@ class Feed(Protocol):
 
     name: str
 
-    def units(self) -> AsyncIterator[Unit]:
+    def units(self) -> AsyncGenerator[Unit, None]:
         """Units in order. Live: bounded to a few waiting units; the oldest is dropped, and reported, when we are late.
 
         Raises:

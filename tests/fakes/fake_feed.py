@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class FakeFeed:
         self.name = name
         self._units = units
 
-    async def units(self) -> AsyncIterator[Unit]:
+    async def units(self) -> AsyncGenerator[Unit, None]:
         for each in self._units:
             yield each
 

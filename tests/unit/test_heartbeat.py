@@ -16,7 +16,7 @@ from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.domain.units import Frame, Unit
 from omni_watch.watch.briefing import Briefing
-from omni_watch.watch.heartbeat import UNCOMMITTED_MAX, Heartbeat, LagLimits
+from omni_watch.watch.heartbeat import FAILURES_MAX, UNCOMMITTED_MAX, Heartbeat, LagLimits
 from omni_watch.watch.roster import Roster
 from tests.fakes.fake_clock import NOON, FakeClock
 from tests.fakes.fake_feed import FakeFeed, unit
@@ -260,3 +260,33 @@ async def test_every_step_runs_on_the_one_model_thread(house: House) -> None:
     for index in range(3):
         await house.beat(index)
     assert house.model.sessions[0].threads == {"model_0"}
+
+
+async def test_a_session_that_fails_now_and_then_is_replaced_and_the_feed_goes_on(house: House) -> None:
+    healthy = says(8)
+
+    def stumbles(heard: Unit, briefing: Briefing) -> Decision:
+        if heard.index == 3:
+            raise ModelError("CUDA out of memory", can_retry=True)
+        return healthy(heard, briefing)  # type: ignore[operator,no-any-return]
+
+    house.model.script = stumbles
+    await house.store.transact(lambda tx: tx.tasks.add(kettle()))
+    now_s = house.clock.monotonic()
+    house.heart._feed = FakeFeed([unit(index, start_s=now_s - 1) for index in range(10)])
+    await house.heart.run()
+
+    assert [alert.id for alert in house.told] == ["k3-1"]
+    assert len(house.observer.named("engine.restarted")) == 1
+    assert [len(session.units) for session in house.model.sessions] == [4, 6]
+
+
+async def test_a_session_that_fails_every_time_ends_the_run(house: House) -> None:
+    def broken(heard: Unit, briefing: Briefing) -> Decision:
+        raise ModelError("the device is gone", can_retry=True)
+
+    house.model.script = broken
+    house.heart._feed = FakeFeed([unit(index, start_s=house.clock.monotonic() - 1) for index in range(20)])
+    with pytest.raises(ModelError, match="device is gone"):
+        await house.heart.run()
+    assert len(house.model.sessions) == FAILURES_MAX
