@@ -53,6 +53,7 @@ class Rule:
     names: Mapping[Language, tuple[str, ...]]  # the thing itself: kettle, 水壶
     message: Mapping[Language, str]  # the completed state, as it is told
     ask: Mapping[Language, str]  # "show me what full looks like"; said when no means fits
+    contrasts: Mapping[Language, tuple[str, ...]] = field(default_factory=dict)  # what is easily mistaken for it
     sounds: tuple[str, ...] = ()  # household sound groups of the embedded engine that mean it has happened
     beeps: int = 0  # a row of at least so many like beeps means it has happened; 0: beeps say nothing
     display: DisplayCue = field(default_factory=DisplayCue)
