@@ -1,0 +1,7 @@
+"""Fixtures are kept by topic in fixtures_<topic>.py and registered here."""
+
+from __future__ import annotations
+
+pytest_plugins = [
+    "tests.fixtures_models",
+]
