@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+TIME_ERROR: Final = 5  # adjtimex(2)
+TIMEX_BYTES: Final = 512  # more than struct timex has on any Linux; all zeros
 
 
 class SystemClock:
@@ -52,3 +57,15 @@ class StreamClock:
         if stream_s < self._stream_s:
             raise ValueError(f"a recording's time cannot go back from {self._stream_s:.3f} s to {stream_s:.3f} s")
         self._stream_s = stream_s
+
+
+def is_synchronised() -> bool | None:
+    """Whether somebody (timesyncd, chrony, ntpd) keeps the machine's clock right; None: the kernel does not say.
+
+    Source: adjtimex(2): with `modes` 0 it only reads, and TIME_ERROR means that the clock is not synchronised.
+    """
+    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
+    if adjtimex is None:
+        return None
+    state: int = adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
+    return None if state < 0 else state != TIME_ERROR

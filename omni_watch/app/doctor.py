@@ -1,0 +1,223 @@
+"""What works in this house, what does not, and what to do about it.
+
+Each check is a function of values and of one probe that does the touching, so that all of them can be tried without a
+camera, a speaker or a broker. `diagnose` gives them the real probes. Checks never change anything that is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from omni_watch.cabinet import Standing, State, lacking
+from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
+from omni_watch.domain.addresses import hide_credentials
+from omni_watch.domain.errors import ChannelError, ModelError, StoreError
+from omni_watch.store.care import Health
+
+ROOM_NEEDED: Final = 200_000_000  # bytes: the database, its backups, and some weeks of snapshots
+EARLIEST: Final = 2026  # a clock before the year this was written in was never set
+
+_CAMERA: Final = re.compile(r"(?:/dev/video|v4l2:)(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    area: str  # "camera porch", "broker"
+    ok: bool | None  # None: not used, or nobody can tell
+    what: str
+    do: str = ""  # empty: nothing is to be done
+
+
+class DeviceProbe(Protocol):
+    """What `omni_watch.sensing.probing.probe` finds out about one device."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def works(self) -> bool: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def advice(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """The hands of the doctor; each may take seconds and raises only what it says."""
+
+    devices: Callable[[FeedSettings], Sequence[DeviceProbe]]
+    speaker: Callable[[VoiceSettings], str]  # says what was found; ChannelError
+    broker: Callable[[MqttSettings], str]  # says what answered; ChannelError
+    models: Callable[[], Sequence[Standing]]  # ModelError
+    database: Callable[[Path], Health]  # StoreError
+    free_bytes: Callable[[Path], int]  # OSError
+    is_clock_kept: Callable[[], bool | None]
+    now: Callable[[], datetime]
+
+
+def diagnose(settings: Settings, probes: Probes, *, database: Path, is_quick: bool = False) -> list[Finding]:
+    """Every finding, in the order in which one would mend things. `is_quick` opens no device and reads no model."""
+    feeds = [finding for feed in settings.feeds for finding in check_feed(feed, None if is_quick else probes.devices)]
+    slow = [] if is_quick else [check_speaker(settings.voice, probes.speaker), *check_models(probes.models)]
+    return [
+        check_config(settings),
+        check_state_dir(settings.state_dir),
+        check_disk(settings.state_dir, probes.free_bytes),
+        check_database(database, probes.database),
+        check_clock(probes.now(), probes.is_clock_kept),
+        *feeds,
+        check_broker(settings.mqtt, probes.broker),
+        *slow,
+    ]
+
+
+def check_config(settings: Settings) -> Finding:
+    if settings.origin is None:
+        return Finding("configuration", None, "there is no file; defaults are used", "copy deploy/config.example.toml")
+    if not settings.feeds:
+        return Finding("configuration", False, f"{settings.origin} has no feeds", "add a [[feeds]] table")
+    names = ", ".join(feed.name for feed in settings.feeds)
+    return Finding("configuration", True, f"{settings.origin}, feeds: {names}")
+
+
+def check_feed(
+    feed: FeedSettings, devices: Callable[[FeedSettings], Sequence[DeviceProbe]] | None
+) -> Iterator[Finding]:
+    """One finding for each device of the feed; without a probe only what the file system says."""
+    if devices is None:
+        yield _glance(feed)
+        return
+    for probe in devices(feed):
+        what = hide_credentials(f"{probe.label}: {probe.what}")
+        yield Finding(f"feed {feed.name}", probe.works, what, hide_credentials(probe.advice))
+
+
+def check_speaker(voice: VoiceSettings, speaker: Callable[[VoiceSettings], str]) -> Finding:
+    if not voice.enabled or voice.output == "off":
+        return Finding("speaker", None, "switched off in the configuration")
+    try:
+        return Finding("speaker", True, speaker(voice))
+    except ChannelError as error:
+        return Finding("speaker", False, str(error), 'set voice.device, or voice.output = "off" to go without')
+
+
+def check_broker(mqtt: MqttSettings, broker: Callable[[MqttSettings], str]) -> Finding:
+    if not mqtt.enabled:
+        return Finding("broker", None, "MQTT is switched off in the configuration")
+    try:
+        return Finding("broker", True, broker(mqtt))
+    except ChannelError as error:
+        do = "alerts wait until it is back; check mqtt.host, mqtt.port, user, password and TLS, and that it runs"
+        return Finding("broker", False, str(error), do)
+
+
+def check_models(models: Callable[[], Sequence[Standing]]) -> Iterator[Finding]:
+    """One finding for each ability that the engine goes without, or one that says all is there."""
+    try:
+        standings = models()
+    except ModelError as error:
+        yield Finding("models", False, str(error), "omni-watch models verify")
+        return
+    for ability, files in lacking(standings).items():
+        details = "; ".join(f"{file.id} {file.detail or file.state.value}" for file in files)
+        yield Finding("models", False, f"cannot {ability}: {details}", files[0].mend)
+    if all(standing.state is State.PRESENT for standing in standings):
+        yield Finding("models", True, f"all {len(standings)} files are there and right")
+
+
+def check_disk(state_dir: Path, free_bytes: Callable[[Path], int]) -> Finding:
+    place = _nearest_folder(state_dir)
+    try:
+        free = free_bytes(place)
+    except OSError as error:
+        return Finding("disk", False, f"{place}: {error.strerror}", "check that the disk is mounted and well")
+    what = f"{_megabytes(free)} free for {state_dir}"
+    if free < ROOM_NEEDED:
+        return Finding("disk", False, what, f"make room: at least {_megabytes(ROOM_NEEDED)}, or shorten [retention]")
+    return Finding("disk", True, what)
+
+
+def check_state_dir(state_dir: Path) -> Finding:
+    """Whether it can be written, by writing (permissions alone do not tell of read-only disks)."""
+    place = _nearest_folder(state_dir)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        do = f"give it to the user that runs omni-watch: chown {_user()} {place}, or set house.state_dir"
+        return Finding("state folder", False, f"cannot write to {place}: {error.strerror}", do)
+    if place != state_dir:
+        return Finding("state folder", True, f"{state_dir} will be made")
+    if state_dir.stat().st_mode & 0o077:
+        return Finding("state folder", True, f"{state_dir}; others may look into it", f"chmod 700 {state_dir}")
+    return Finding("state folder", True, str(state_dir))
+
+
+def check_database(path: Path, examine: Callable[[Path], Health]) -> Finding:
+    if not path.exists():
+        return Finding("database", None, "will be made with the first task or at the first start")
+    try:
+        health = examine(path)
+    except StoreError as error:
+        return Finding("database", False, str(error), "omni-watch db restore BACKUP")
+    if not health.is_sound:
+        return Finding("database", False, f"damaged: {health.problems[0]}", "omni-watch db restore BACKUP")
+    return Finding("database", True, ", ".join(f"{health.rows[name]} {name}" for name in sorted(health.rows)))
+
+
+def check_clock(now: datetime, is_kept: Callable[[], bool | None]) -> Finding:
+    shown = f"{now:%Y-%m-%d %H:%M} UTC"
+    if now.year < EARLIEST:
+        return Finding("clock", False, f"it says {shown}, which cannot be", "set the clock: timedatectl set-ntp true")
+    match is_kept():
+        case None:
+            return Finding("clock", None, f"it says {shown}; nobody tells whether it is kept right")
+        case False:
+            do = "switch synchronising on: timedatectl set-ntp true"
+            return Finding("clock", None, f"it says {shown}, and is not synchronised", do)
+        case True:
+            return Finding("clock", True, f"it says {shown}, and is synchronised")
+
+
+def free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _glance(feed: FeedSettings) -> Finding:
+    """Whether what the feed names is there, without opening it; an address on the network is not tried."""
+    area = f"feed {feed.name}"
+    if feed.video is None:
+        return Finding(area, None, f"microphone ({feed.audio}), not tried")
+    camera = _CAMERA.fullmatch(feed.video)
+    path = Path(f"/dev/video{camera[1]}") if camera else Path(feed.video)
+    if camera is None and "://" in feed.video:
+        return Finding(area, None, f"{hide_credentials(feed.video)}, not tried")
+    if not path.exists():
+        return Finding(area, False, f"{path} is not there", "connect the camera" if camera else "check the path")
+    if not os.access(path, os.R_OK):
+        do = f"let {_user()} read it" + (": add it to the group video" if camera else "")
+        return Finding(area, False, f"{path} may not be read", do)
+    return Finding(area, True, f"{path} is there")
+
+
+def _nearest_folder(path: Path) -> Path:
+    """`path`, or the deepest folder above it that is there."""
+    return next(place for place in (path, *path.parents) if place.is_dir())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
+
+
+def _user() -> str:
+    return f"uid {os.getuid()}"

@@ -1,0 +1,108 @@
+"""What the commands need of the application. `omni_watch.app` gives it; tests use fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from omni_watch.app.doctor import Finding
+from omni_watch.config.settings import Settings
+from omni_watch.domain.alerts import Alert, Delivery
+from omni_watch.domain.regions import Region
+from omni_watch.domain.rules import Priority, Repeat
+from omni_watch.domain.tasks import Task, WatchWindow
+from omni_watch.domain.teaching import Label, Lesson
+from omni_watch.watch.briefing import Plan
+from omni_watch.watch.ledger import Mark
+from omni_watch.watch.ports import Observer
+
+OnProgress = Callable[[float, float | None], None]  # seconds done, seconds in all (None: not known)
+
+
+class House(Protocol):
+    """Tasks, lessons and alerts of one house. Every call is one transaction.
+
+    Each may raise RequestError (what was asked makes no sense; the message says what would) and StoreError.
+    """
+
+    settings: Settings
+
+    def add_task(
+        self,
+        text: str,
+        *,
+        feeds: Sequence[str],
+        repeat: Repeat | None,
+        message: str | None,
+        cooldown_s: float | None,
+        window: WatchWindow | None,
+        expires_in: timedelta | None,
+        priority: Priority | None,
+        set_by: str,
+    ) -> Task:
+        """Keep a new task; None leaves a choice to the rule that the words fit."""
+
+    def tasks(self) -> Sequence[Task]:
+        """Every task that was kept, oldest first."""
+
+    def find(self, words: str) -> Task:
+        """The task that an id, the beginning of one, or words of its text mean."""
+
+    def plan(self, task: Task) -> Plan: ...
+    def marks(self, task: Task) -> Sequence[Mark]: ...
+    def lessons(self, task: Task) -> Sequence[Lesson]: ...
+    def cancel(self, task_id: str) -> Task: ...
+    def pause(self, task_id: str) -> Task: ...
+    def resume(self, task_id: str) -> Task: ...
+    def snooze(self, task_id: str, lasting: timedelta) -> Task: ...
+
+    def teach_from_clip(
+        self,
+        task: Task,
+        feed: str | None,
+        clip: Path,
+        times: Mapping[Label, Sequence[float]],
+        region: Region | None,
+        display_region: Region | None,
+    ) -> Lesson:
+        """Keep pictures of a clip as examples. `feed` None: the only camera that it can be for. FeedError, too."""
+
+    def teach_live(
+        self, task: Task, feed: str | None, label: Label, region: Region | None, display_region: Region | None
+    ) -> Lesson:
+        """Keep what the feed shows now as an example. FeedError when it shows nothing."""
+
+    def forget_examples(self, task: Task, example_id: str | None, label: Label | None) -> int:
+        """Forget one example, those of a label, or (neither given) all; how many."""
+
+    def alerts(self, limit: int, task_id: str | None = None) -> Sequence[tuple[Alert, Sequence[Delivery]]]:
+        """Newest first, each with its deliveries."""
+
+
+class Application(Protocol):
+    """The doors of `omni_watch.app`."""
+
+    def open_house(self, config_path: Path | None) -> AbstractContextManager[House]: ...
+
+    def run_daemon(self, settings: Settings, observers: Sequence[Observer]) -> None:
+        """Watch until a signal says stop; returns when everything is kept and closed."""
+
+    def replay(
+        self,
+        settings: Settings,
+        clip: Path,
+        *,
+        tasks: Sequence[str],
+        teach: Path | None,
+        on_progress: OnProgress | None,
+    ) -> Mapping[str, Any]:
+        """Run a recording through the pipeline; the document that `replay --json` prints."""
+
+    def run_demo(self, console: Console, folder: Path | None) -> Mapping[str, Any]: ...
+
+    def diagnose(self, settings: Settings, *, is_quick: bool) -> Sequence[Finding]: ...
