@@ -22,7 +22,7 @@ def alerts() -> None:
 @click.option("--task", "words", metavar="TASK", help="Only those of this task: its id, or words of it.")
 @pass_shell
 def list_(shell: Shell, limit: int, words: str | None) -> None:
-    """List alerts, newest first, each with the channels that it went to.
+    """List alerts, newest first, with their channels.
 
     \b
     omni-watch alerts list --limit 50

@@ -26,11 +26,13 @@ def config() -> None:
 @config.command()
 @pass_shell
 def check(shell: Shell) -> None:
-    """Check the configuration file as start-up does; every mistake is told at once, and the exit code is 78.
+    """Check the configuration file, as start-up does.
 
     \b
     omni-watch config check
     omni-watch config check --config ./config.toml
+
+    Every mistake is told at once, with the nearest right word; the exit code is then 78.
     """
     settings = shell.settings(is_file_needed=True).with_feeds()
     count = len(settings.feeds)
@@ -43,7 +45,7 @@ def check(shell: Shell) -> None:
 @config.command()
 @pass_shell
 def show(shell: Shell) -> None:
-    """Show every setting as it holds, with defaults filled in and passwords hidden.
+    """Show every setting as it holds, without passwords.
 
     \b
     omni-watch config show

@@ -21,7 +21,9 @@ COLOURS = {State.PRESENT: "green", State.MISSING: "yellow", State.WRONG: "red"}
 
 @click.group()
 def models() -> None:
-    """Look after the model files that hearing, seeing, reading and speaking need.
+    """Look after model files.
+
+    Hearing, seeing, reading and speaking need them.
 
     \b
     omni-watch models list
@@ -32,7 +34,7 @@ def models() -> None:
 @models.command("list")
 @pass_shell
 def list_models(shell: Shell) -> None:
-    """Show every model file: what it is for, where it comes from, its licence, and whether it is here.
+    """Show every model file, and whether it is here.
 
     \b
     omni-watch models list
@@ -46,7 +48,9 @@ def list_models(shell: Shell) -> None:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @pass_shell
 def pull(shell: Shell, ids: tuple[str, ...]) -> None:
-    """Fetch the model files that are missing or wrong; all of them when no ID is given. Works again after an error.
+    """Fetch the model files that are missing or wrong.
+
+    All of them when no ID is given. Works again after an error.
 
     \b
     omni-watch models pull
@@ -63,7 +67,9 @@ def pull(shell: Shell, ids: tuple[str, ...]) -> None:
 @click.pass_context
 @pass_shell
 def verify(shell: Shell, context: click.Context) -> None:
-    """Compare every model file with what it should be, byte for byte. Exits with 1 when one is missing or wrong.
+    """Compare every model file, byte for byte.
+
+    Exits with 1 when one is missing or wrong.
 
     \b
     omni-watch models verify
@@ -101,15 +107,17 @@ def _row(cabinet: Cabinet, standing: Standing) -> dict[str, Any]:
 
 
 def _grid(cabinet: Cabinet, standings: Sequence[Standing]) -> Grid:
-    grid = Grid("model file", "for", "state", "from", "licence", box=None, header_style="bold", pad_edge=False)
+    grid = Grid(box=None, header_style="bold", pad_edge=False)
+    for header in ("model file", "for", "state", "MB", "from", "licence"):
+        grid.add_column(header, overflow="fold", no_wrap=header == "model file")
     for standing in standings:
         match cabinet.table.entries[standing.id]:
             case ModelFile() as file:
-                source, licence = f"{file.package.requirement}, {file.size / 1e6:.1f} MB", file.licence
+                size, source, licence = f"{file.size / 1e6:.1f}", file.package.requirement, file.licence
             case derived:
-                source, licence = f"made from {', '.join(source.id for source in derived.sources)}", ""
+                size, source, licence = "", f"made from {' and '.join(file.id for file in derived.sources)}", ""
         state = Text(standing.state.value, COLOURS[standing.state])
-        grid.add_row(standing.id, standing.ability, state, source, licence)
+        grid.add_row(standing.id, standing.ability, state, size, source, licence)
     return grid
 
 

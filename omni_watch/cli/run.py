@@ -35,17 +35,19 @@ def run(shell: Shell) -> None:
     settings = shell.settings(is_file_needed=True).with_feeds()
     clock = SystemClock()
     status = StatusObserver(clock)
-    with _terminal(shell, settings, status, clock) as terminal:
-        observers: list[Observer] = [LogObserver(), status, *_service(settings, clock), *terminal]
+    with _terminal(shell, settings, status, clock) as terminal, _service(settings, clock) as service:
+        observers: list[Observer] = [LogObserver(), status, *service, *terminal]
         shell.application.run_daemon(settings, observers)
 
 
-def _service(settings: Settings, clock: Clock) -> list[Observer]:
+@contextmanager
+def _service(settings: Settings, clock: Clock) -> Iterator[list[Observer]]:
     """What tells the service manager, when there is one."""
-    service = settings.service
-    if service.notify_socket is None:
-        return []
-    return [SystemdObserver(systemd_notifier(), clock=clock, watchdog_s=service.watchdog_s)]
+    if settings.service.notify_socket is None:
+        yield []
+        return
+    with systemd_notifier() as notifier:
+        yield [SystemdObserver(notifier, clock=clock, watchdog_s=settings.service.watchdog_s)]
 
 
 @contextmanager

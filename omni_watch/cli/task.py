@@ -63,7 +63,7 @@ def add(
     expires_in: timedelta | None,
     priority: str | None,
 ) -> None:
-    """Ask the house to watch for something, in your own words, English or Chinese.
+    """Ask the house to watch for something, in your own words.
 
     \b
     omni-watch task add "tell me when the kettle is full" --feed kitchen
@@ -111,7 +111,7 @@ def list_(shell: Shell, is_all: bool) -> None:
 @click.argument("task", metavar="TASK")
 @pass_shell
 def show(shell: Shell, task: str) -> None:
-    """Show one task: how it will be watched and why, what it was taught, what happened.
+    """Show how a task is watched and why, and what happened.
 
     \b
     omni-watch task show kettle

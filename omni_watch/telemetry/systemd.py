@@ -7,6 +7,8 @@ Source: sd_notify(3), systemd.service(5).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import sdnotify
@@ -23,10 +25,15 @@ class Notifier(Protocol):
     def notify(self, state: str) -> None: ...
 
 
-def systemd_notifier() -> Notifier:
-    """The socket that NOTIFY_SOCKET names. To be called only when there is one."""
-    notifier: Notifier = sdnotify.SystemdNotifier()
-    return notifier
+@contextmanager
+def systemd_notifier() -> Iterator[Notifier]:
+    """The socket that NOTIFY_SOCKET names, until the end of the context. To be called only when there is one."""
+    notifier = sdnotify.SystemdNotifier()
+    try:
+        yield notifier
+    finally:
+        if notifier.socket is not None:  # None: it could not be opened, and nothing is sent
+            notifier.socket.close()
 
 
 class SystemdObserver:

@@ -49,9 +49,8 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def notifier(manager: Manager) -> Iterator[Notifier]:
-    notifier = systemd_notifier()
-    yield notifier
-    notifier.socket.close()  # type: ignore[attr-defined]
+    with systemd_notifier() as notifier:
+        yield notifier
 
 
 @pytest.fixture
