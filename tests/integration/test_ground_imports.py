@@ -1,0 +1,47 @@
+"""What importing our modules brings along, asked of a fresh interpreter."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterable
+
+import pytest
+
+import omni_watch
+
+ONLY_FOR_PREPARING = {"omni_watch.duplex.embedded.features"}  # runs in a process of its own, with torch
+LIST = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(json.dumps(list(sys.modules)))
+"""
+
+
+def modules_after_importing(names: Iterable[str]) -> set[str]:
+    """The modules of an interpreter that imported these and nothing else."""
+    ended = subprocess.run([sys.executable, "-c", LIST, *names], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return set(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def ours(*within: str) -> list[str]:
+    """Our modules, all or those within these packages."""
+    found = [module.name for module in pkgutil.walk_packages(omni_watch.__path__, "omni_watch.")]
+    return [name for name in found if not within or name.startswith(within)]
+
+
+def test_the_daemon_and_the_commands_bring_no_torch() -> None:
+    brought = modules_after_importing(name for name in ours() if name not in ONLY_FOR_PREPARING)
+    assert not {"torch", "transformers", "piper"} & brought
+
+
+@pytest.mark.parametrize("package", ["omni_watch.domain", "omni_watch.watch"])
+def test_the_middle_works_with_numpy_alone(package: str) -> None:
+    brought = modules_after_importing(ours(package))
+    libraries = {"sqlalchemy", "cv2", "av", "paho", "onnxruntime", "onnx", "apscheduler", "pydantic", "click", "rich"}
+    assert "numpy" in brought
+    assert not libraries & brought
