@@ -166,7 +166,7 @@ SYNTHETIC: Final[dict[str, Callable[[Rng], Floats]]] = {
         r.uniform(0.3, 0.7),
         6,
     ),
-    "smoke_alarm": lambda r: bursts(r.uniform(2800, 3500), 3, 0.5, 0.5, 1.5, 3),
+    "smoke_alarm": lambda r: bursts(r.uniform(2800, 3500), 3, 0.5, 0.5, 1.0, 3),
     "doorbell": lambda r: ding_dong(r.uniform(500, 900), r.choice([0.8, 0.75, 0.84, 0.667]), r),
     "knock": lambda r: knocks(int(r.integers(3, 6)), r),
     "phone": lambda r: telephone_bell(2, r),

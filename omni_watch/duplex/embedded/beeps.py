@@ -38,7 +38,8 @@ ECHO_FRAMES: Final = round(0.5 / HOP_S)
 
 SHORTEST_FRAMES: Final = 4
 LONGEST_FRAMES: Final = round(2.5 / HOP_S)  # a longer tone is a whistle or a hum
-STEADY_BINS: Final = 1.5  # voices glide further
+STEADY_BINS: Final = 1.5  # how far a tone may stray from its mean
+GLIDE_BINS: Final = 12.0  # a tone that goes over into one so near glides, as voices and whistles do, and is no beep
 
 LIKE_PITCH: Final = 0.04
 LIKE_LENGTH: Final = 2.0
@@ -72,6 +73,11 @@ class Row:
     period_s: float | None = None  # between the last two beginnings
     is_regular: bool = False  # two periods in succession were alike
 
+    @property
+    def is_believable(self) -> bool:
+        """Two beeps may be anything; three and more are a row only when they keep time."""
+        return self.count == 2 or self.is_regular
+
     def with_beep(self, beep: Beep) -> Row:
         period_s = beep.start_s - self.last.start_s
         is_like = self.period_s is not None and _ratio(period_s, self.period_s) <= LIKE_PERIOD
@@ -99,6 +105,7 @@ class Tone:
     first: int  # frame
     frames: int
     bins: float  # sum of the ruling bins, for their mean
+    glides: bool = False
 
     @property
     def mean_bin(self) -> float:
@@ -158,13 +165,13 @@ def _hann() -> Floats:
 
 def _ruling_bins(levels: Floats, known: int) -> Iterator[float | None]:
     """For each frame after the first `known`: the bin whose tone rules it (refined between bins), or None."""
-    for now in range(known, len(levels)):
-        frame = levels[now]
-        top = int(frame.argmax())
-        is_ruled = frame[top] - np.median(frame) >= OVER_MEDIAN_DB and _share(frame, top) >= PEAK_SHARE
-        yield (
-            _refined(frame, top) if is_ruled and _is_new(levels[max(0, now - PAST_FRAMES) : now], frame, top) else None
-        )
+    fresh = levels[known:]
+    tops = fresh.argmax(axis=1)
+    is_high = fresh.max(axis=1) - np.median(fresh, axis=1) >= OVER_MEDIAN_DB
+    for now, top in enumerate(tops.tolist()):
+        frame, past = fresh[now], levels[max(0, known + now - PAST_FRAMES) : known + now]
+        is_ruled = is_high[now] and _share(frame, top) >= PEAK_SHARE and _is_new(past[:, top], float(frame[top]))
+        yield _refined(frame, top) if is_ruled else None
 
 
 def _share(frame: Floats, top: int) -> float:
@@ -173,13 +180,12 @@ def _share(frame: Floats, top: int) -> float:
     return float(power[max(0, top - PEAK_REACH) : top + PEAK_REACH + 1].sum() / power.sum())
 
 
-def _is_new(past: Floats, frame: Floats, top: int) -> bool:
-    """Whether the tone is louder than usual and no echo of itself."""
+def _is_new(past: Floats, level: float) -> bool:
+    """Whether a bin of that level is louder than it usually was, and no echo of itself."""
     if len(past) == 0:
         return True
-    before = past[:, top]
-    is_louder = frame[top] - np.percentile(before, PAST_PERCENTILE) >= OVER_PAST_DB
-    return bool(is_louder and frame[top] >= before[-ECHO_FRAMES:].max() - ECHO_DB)
+    usual = np.partition(past, len(past) * PAST_PERCENTILE // 100)[len(past) * PAST_PERCENTILE // 100]
+    return bool(level >= usual + OVER_PAST_DB and level >= past[-ECHO_FRAMES:].max() - ECHO_DB)
 
 
 def _refined(frame: Floats, top: int) -> float:
@@ -193,15 +199,25 @@ def _refined(frame: Floats, top: int) -> float:
 
 def _after_frame(tone: Tone | None, bin_: float | None, frame: int) -> tuple[Tone | None, Beep | None]:
     """The tone that goes on after one frame, and the beep that ended with it, if one did."""
-    if tone is not None and bin_ is not None and abs(bin_ - tone.mean_bin) <= STEADY_BINS:
+    if bin_ is None:
+        return None, None if tone is None else _beep(tone)
+    begun = Tone(first=frame, frames=1, bins=bin_)
+    if tone is None:
+        return begun, None
+    strayed = abs(bin_ - tone.mean_bin)
+    if strayed <= STEADY_BINS:
         return replace(tone, frames=tone.frames + 1, bins=tone.bins + bin_), None
-    begun = None if bin_ is None else Tone(first=frame, frames=1, bins=bin_)
-    return begun, None if tone is None else _beep(tone)
+    if strayed <= GLIDE_BINS:
+        return replace(begun, glides=True), None
+    return begun, _beep(tone)
 
 
 def _beep(tone: Tone) -> Beep | None:
-    """The beep that an ended tone was; None when too short or too long. Times are of the frames' middles."""
-    if not SHORTEST_FRAMES <= tone.frames <= LONGEST_FRAMES:
+    """The beep that an ended tone was; None when it was too short, too long or not steady.
+
+    Times are those of the frames' middles.
+    """
+    if tone.glides or not SHORTEST_FRAMES <= tone.frames <= LONGEST_FRAMES:
         return None
     start_s = tone.first * HOP_S + FFT / 2 / SAMPLE_RATE_HZ
     pitch_hz = (tone.mean_bin + FIRST_BIN) * BIN_HZ
