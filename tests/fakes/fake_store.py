@@ -63,10 +63,19 @@ class FakeTasks:
         shelves = self._shelves
         shelves.tasks.pop(task_id, None)
         gone = {alert.id for alert in shelves.alerts.values() if alert.task_id == task_id}
-        shelves.alerts = {key: value for key, value in shelves.alerts.items() if key not in gone}
-        shelves.deliveries = {key: value for key, value in shelves.deliveries.items() if key[0] not in gone}
-        shelves.lessons = {key: value for key, value in shelves.lessons.items() if key[0] != task_id}
-        shelves.marks = {key: value for key, value in shelves.marks.items() if key[0] != task_id}
+        _drop(shelves.alerts, lambda alert_id: alert_id in gone)
+        _drop(shelves.deliveries, lambda key: key[0] in gone)
+        _drop(shelves.lessons, lambda key: key[0] == task_id)
+        _drop(shelves.marks, lambda key: key[0] == task_id)
+
+
+K = TypeVar("K")
+
+
+def _drop(shelf: dict[K, Any], is_gone: Callable[[K], bool]) -> None:
+    """In place: the other parts of the transaction look at the same dictionaries."""
+    for key in [key for key in shelf if is_gone(key)]:
+        del shelf[key]
 
 
 class FakeLessons:

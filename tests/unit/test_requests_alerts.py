@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
@@ -213,6 +213,7 @@ steps = st.lists(
 )
 
 
+@settings(max_examples=30, deadline=None)  # each step is several transactions
 @given(steps, st.sampled_from(Repeat))
 def test_whatever_happens_a_fired_task_always_has_a_delivery_that_will_move_it(
     sequence: list[tuple[str, int]], repeat: Repeat

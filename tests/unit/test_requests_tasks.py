@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import time, timedelta
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from omni_watch.watch.requests import LIVE_MAX, TEXT_MAX
 from tests.fakes.fake_clock import NOON
 from tests.fakes.values import a_task
 
+MORNING = WatchWindow(begins=time(8), ends=time(9))
+EVENING = WatchWindow(begins=time(20), ends=time(21))
 LATER = NOON + timedelta(hours=1)
 
 
@@ -74,7 +77,7 @@ def test_words_of_every_language_are_welcome(store: Database, text: str) -> None
     ],
 )
 def test_a_task_that_cannot_be_watched_is_refused_with_the_reason(
-    store: Database, changes: dict[str, object], complaint: str
+    store: Database, changes: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(RequestError, match=complaint):
         store.transact(lambda tx: requests.add_task(tx, task=a_task(**changes)))
@@ -107,14 +110,14 @@ def test_the_same_request_again_is_refused_and_names_the_first(store: Database, 
         ({"state": TaskState.DONE}, {}),
         ({"feeds": ("kitchen",)}, {"feeds": ("porch",)}),
         (
-            {"window": WatchWindow(begins=time(8), ends=time(9))},
-            {"window": WatchWindow(begins=time(20), ends=time(21))},
+            {"window": MORNING},
+            {"window": EVENING},
         ),
         ({"text": "the kettle is full"}, {"text": "the kettle is empty"}),
     ],
 )
 def test_a_like_request_for_another_place_or_time_is_another(
-    store: Database, first: dict[str, object], second: dict[str, object]
+    store: Database, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     keep(store, a_task("first001", **{"text": "kettle", **first}))
     store.transact(lambda tx: requests.add_task(tx, task=a_task("second02", **{"text": "kettle", **second})))
