@@ -1,7 +1,7 @@
 """What works in this house, what does not, and what to do about it.
 
 Each check is a function of values and of one probe that does the touching, so that all of them can be tried without a
-camera, a speaker or a broker. `diagnose` gives them the real probes. Checks never change anything that is kept.
+camera, a speaker or a broker. `omni_watch.app.probes` has the real ones. Checks never change anything that is kept.
 """
 
 from __future__ import annotations
@@ -65,9 +65,19 @@ class Probes:
     now: Callable[[], datetime]
 
 
-def diagnose(settings: Settings, probes: Probes, *, database: Path, is_quick: bool = False) -> list[Finding]:
-    """Every finding, in the order in which one would mend things. `is_quick` opens no device and reads no model."""
-    feeds = [finding for feed in settings.feeds for finding in check_feed(feed, None if is_quick else probes.devices)]
+def examine(
+    settings: Settings, probes: Probes, *, database: Path, is_quick: bool = False, is_running: bool = False
+) -> list[Finding]:
+    """Every finding, in the order in which one would mend things.
+
+    `is_quick` opens no device and reads no model; while the daemon `is_running` its cameras and microphones are left
+    alone.
+    """
+    feeds = [
+        finding
+        for feed in settings.feeds
+        for finding in check_feed(feed, None if is_quick or (is_running and has_device(feed)) else probes.devices)
+    ]
     slow = [] if is_quick else [check_speaker(settings.voice, probes.speaker), *check_models(probes.models)]
     return [
         check_config(settings),
@@ -100,6 +110,12 @@ def check_feed(
     for probe in devices(feed):
         what = hide_credentials(f"{probe.label}: {probe.what}")
         yield Finding(f"feed {feed.name}", probe.works, what, hide_credentials(probe.advice))
+
+
+def has_device(feed: FeedSettings) -> bool:
+    """Whether the feed uses a camera or microphone of this machine, which only one program may have open."""
+    is_camera = feed.video is not None and _CAMERA.fullmatch(feed.video) is not None
+    return is_camera or (feed.audio or "").startswith("mic")
 
 
 def check_speaker(voice: VoiceSettings, speaker: Callable[[VoiceSettings], str]) -> Finding:

@@ -23,25 +23,36 @@ from omni_watch.domain.addresses import hide_credentials
 LOGGER: Final = "omni_watch"
 
 LEVELS: Final[Mapping[str, int]] = {
-    # one line a unit, for those who look closely
+    # for those who look closely: one line a unit, and what comes as often
     "unit.decided": logging.DEBUG,
-    # late or lost, but watching goes on
-    "unit.shed": logging.INFO,
     "frame.dropped": logging.DEBUG,
     "block.dropped": logging.DEBUG,
     "alert.held": logging.DEBUG,
+    "delivery.sending": logging.DEBUG,
+    "outbox": logging.DEBUG,
     # a person may need to act
     "unit.skipped": logging.WARNING,
     "unit.dropped": logging.WARNING,
     "delivery.failed": logging.WARNING,
     "delivery.expired": logging.WARNING,
     "delivery.dead": logging.WARNING,
+    "channel.away": logging.WARNING,
+    "mqtt.refused": logging.WARNING,
+    "mqtt.unreachable": logging.WARNING,
+    "mqtt.topic_not_kept": logging.WARNING,
+    "model.lacking": logging.WARNING,
     "engine.failed": logging.WARNING,
     "engine.restarted": logging.WARNING,
     "session.failed": logging.WARNING,
     "worker.restarted": logging.WARNING,
+    "relay.store_busy": logging.WARNING,
+    "reload.failed": logging.WARNING,
+    "stop.late": logging.WARNING,
     "store.failed": logging.WARNING,
+    # something was lost, or a bug was met
+    "feed.failed": logging.ERROR,
     "verdict.dropped": logging.ERROR,
+    "channel.bug": logging.ERROR,
 }
 TROUBLED: Final = frozenset({"waiting", "stale"})  # states of a feed that are worth a warning
 

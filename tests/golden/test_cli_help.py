@@ -18,7 +18,7 @@ WIDTH = 100
 
 def texts() -> dict[str, str]:
     """File name -> help, of every command."""
-    settings = cli.context_settings | {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    settings = {**cli.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
     return dict(_texts(click.Context(cli, info_name="omni-watch", **settings)))
 
 

@@ -1,0 +1,318 @@
+"""What the doctor says about each part of the house, well or not."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from omni_watch.app.doctor import (
+    ROOM_NEEDED,
+    Finding,
+    Probes,
+    check_broker,
+    check_clock,
+    check_config,
+    check_database,
+    check_disk,
+    check_feed,
+    check_models,
+    check_speaker,
+    check_state_dir,
+    examine,
+)
+from omni_watch.cabinet import Standing, State
+from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings, read_settings
+from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
+from omni_watch.store.care import Health
+from omni_watch.telemetry.clock import is_synchronised
+from tests.fakes.fake_clock import NOON
+
+
+@dataclass(frozen=True)
+class FakeProbe:
+    label: str = "camera rtsp://cam/1"
+    works: bool = True
+    what: str = "1280x720"
+    advice: str = ""
+
+
+def failing(error: Exception) -> Any:
+    def fail(*_arguments: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def standing(id_: str, state: State = State.PRESENT, ability: str = "hear") -> Standing:
+    return Standing(
+        id=id_, ability=ability, path=Path(id_), state=state, detail="" if state is State.PRESENT else state.value
+    )
+
+
+def health(*problems: str) -> Health:
+    return Health(path=Path("x.db"), revision="1", problems=problems, size_bytes=4096, rows={"tasks": 3, "alerts": 2})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(environment={"HOME": str(tmp_path)})
+
+
+class TestConfiguration:
+    def test_no_file_is_not_a_failure_but_told(self, settings: Settings) -> None:
+        assert check_config(settings).ok is None
+
+    def test_a_file_without_feeds_watches_nothing(self, settings: Settings) -> None:
+        assert check_config(replace(settings, origin=Path("/c.toml"))).ok is False
+
+    def test_a_file_with_feeds_names_them(self, settings: Settings) -> None:
+        feeds = (FeedSettings(name="porch", audio="mic"), FeedSettings(name="yard", audio="mic"))
+
+        assert check_config(replace(settings, origin=Path("/c.toml"), feeds=feeds)) == Finding(
+            "configuration", True, "/c.toml, feeds: porch, yard"
+        )
+
+
+class TestFeeds:
+    def findings(self, *probes: FakeProbe) -> list[Finding]:
+        return list(check_feed(FeedSettings(name="porch", video="rtsp://cam/1"), lambda feed: probes))
+
+    def test_each_device_has_its_own_finding(self) -> None:
+        found = self.findings(FakeProbe(), FakeProbe(label="microphone", works=False, what="busy", advice="close it"))
+
+        assert found == [
+            Finding("feed porch", True, "camera rtsp://cam/1: 1280x720"),
+            Finding("feed porch", False, "microphone: busy", "close it"),
+        ]
+
+    def test_credentials_are_not_shown(self) -> None:
+        (found,) = self.findings(FakeProbe(label="rtsp://anna:pw@cam", works=False, what="no", advice="rtsp://u:pw@c"))
+
+        assert "pw" not in found.what + found.do
+
+    @pytest.mark.parametrize(
+        ("video", "audio", "ok", "words"),
+        [
+            ("rtsp://anna:pw@cam/1", "stream", None, "rtsp://***@cam/1, not tried"),
+            ("/dev/video99", None, False, "/dev/video99 is not there"),
+            ("v4l2:99", "mic", False, "/dev/video99 is not there"),
+            ("/nowhere/clip.mp4", "stream", False, "/nowhere/clip.mp4 is not there"),
+            (__file__, None, True, "is there"),
+            (None, "mic:1", None, "microphone (mic:1), not tried"),
+        ],
+    )
+    def test_a_quick_look_opens_nothing(
+        self, video: str | None, audio: str | None, ok: bool | None, words: str
+    ) -> None:
+        (found,) = check_feed(FeedSettings(name="porch", video=video, audio=audio), None)
+
+        assert found.ok is ok
+        assert words in found.what
+        assert bool(found.do) == (ok is False)
+
+
+class TestSpeaker:
+    VOICE = VoiceSettings(folder=Path("/spoken"))
+
+    def test_a_speaker_that_answers_works(self) -> None:
+        assert check_speaker(self.VOICE, lambda voice: "USB Audio").ok is True
+
+    def test_a_speaker_that_is_gone_fails_with_advice(self) -> None:
+        found = check_speaker(self.VOICE, failing(ChannelUnavailable("no sound device")))
+
+        assert (found.ok, found.what) == (False, "no sound device")
+        assert "voice.device" in found.do
+
+    @pytest.mark.parametrize("voice", [replace(VOICE, enabled=False), replace(VOICE, output="off")])
+    def test_a_speaker_that_is_not_wanted_is_not_asked(self, voice: VoiceSettings) -> None:
+        assert check_speaker(voice, failing(AssertionError("asked"))).ok is None
+
+
+class TestBroker:
+    def test_a_broker_that_answers_works(self) -> None:
+        assert check_broker(MqttSettings(enabled=True), lambda mqtt: "MQTT 5 at localhost:1883").ok is True
+
+    def test_a_broker_that_refuses_fails_with_advice(self) -> None:
+        found = check_broker(MqttSettings(enabled=True), failing(ChannelUnavailable("not authorized")))
+
+        assert found.ok is False
+        assert "mqtt.host" in found.do
+
+    def test_a_broker_that_is_not_wanted_is_not_asked(self) -> None:
+        assert check_broker(MqttSettings(), failing(AssertionError("asked"))).ok is None
+
+
+class TestModels:
+    def test_all_there_is_one_line(self) -> None:
+        assert [found.ok for found in check_models(lambda: [standing("a"), standing("b")])] == [True]
+
+    def test_each_ability_that_lacks_something_is_named_with_the_command_that_mends_it(self) -> None:
+        standings = [
+            standing("a", State.MISSING),
+            standing("b", State.WRONG),
+            standing("c", State.MISSING, ability="read displays"),
+        ]
+
+        found = list(check_models(lambda: standings))
+
+        assert [each.what for each in found] == ["cannot hear: a missing; b wrong", "cannot read displays: c missing"]
+        assert {(each.ok, each.do) for each in found} == {(False, "omni-watch models pull")}
+
+    def test_a_cabinet_that_cannot_be_read_is_a_finding(self) -> None:
+        (found,) = check_models(failing(ModelError("permission denied")))
+
+        assert (found.ok, found.what) == (False, "permission denied")
+
+
+class TestDisk:
+    def test_enough_room_works(self, tmp_path: Path) -> None:
+        assert check_disk(tmp_path, lambda folder: ROOM_NEEDED).ok is True
+
+    def test_too_little_room_says_how_much_is_needed(self, tmp_path: Path) -> None:
+        found = check_disk(tmp_path, lambda folder: ROOM_NEEDED - 1)
+
+        assert found.ok is False
+        assert "at least 200 MB" in found.do
+
+    def test_a_disk_that_is_gone_is_a_finding(self, tmp_path: Path) -> None:
+        found = check_disk(tmp_path, failing(OSError(errno.EIO, "Input/output error")))
+
+        assert (found.ok, found.what) == (False, f"{tmp_path}: Input/output error")
+
+    def test_a_folder_to_come_is_measured_where_it_will_be(self, tmp_path: Path) -> None:
+        asked: list[Path] = []
+        check_disk(tmp_path / "a" / "b", lambda folder: asked.append(folder) or ROOM_NEEDED)  # type: ignore[func-returns-value]
+
+        assert asked == [tmp_path]
+
+
+class TestStateFolder:
+    def test_a_private_folder_is_right(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o700)
+
+        assert check_state_dir(tmp_path) == Finding("state folder", True, str(tmp_path))
+
+    def test_a_folder_that_others_may_read_is_told(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+
+        found = check_state_dir(tmp_path)
+
+        assert found.ok is True
+        assert found.do == f"chmod 700 {tmp_path}"
+
+    def test_a_folder_to_come_is_promised_and_not_made(self, tmp_path: Path) -> None:
+        found = check_state_dir(tmp_path / "a" / "b")
+
+        assert (found.ok, found.what) == (True, f"{tmp_path}/a/b will be made")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_cannot_be_written_fails(self) -> None:
+        found = check_state_dir(Path("/proc/omni-watch"))
+
+        assert found.ok is False
+        assert "house.state_dir" in found.do
+
+
+class TestDatabase:
+    def test_one_to_come_is_not_opened(self, tmp_path: Path) -> None:
+        assert check_database(tmp_path / "x.db", failing(AssertionError("opened"))).ok is None
+
+    @pytest.mark.parametrize(
+        ("probe", "ok", "words"),
+        [
+            (lambda path: health(), True, "2 alerts, 3 tasks"),
+            (lambda path: health("row 7 missing"), False, "damaged: row 7 missing"),
+            (failing(StoreError("it is no database")), False, "it is no database"),
+        ],
+    )
+    def test_one_that_is_there_is_examined(self, tmp_path: Path, probe: Any, ok: bool, words: str) -> None:
+        (tmp_path / "x.db").touch()
+
+        found = check_database(tmp_path / "x.db", probe)
+
+        assert (found.ok, found.what) == (ok, words)
+        assert bool(found.do) is not ok
+
+
+class TestClock:
+    @pytest.mark.parametrize(
+        ("now", "is_kept", "ok", "words"),
+        [
+            (NOON, True, True, "is synchronised"),
+            (NOON, False, None, "is not synchronised"),
+            (NOON, None, None, "nobody tells"),
+            (NOON.replace(year=1970), True, False, "1970-11-22 12:00 UTC, which cannot be"),
+        ],
+    )
+    def test_it_is_right_kept_or_doubted(
+        self, now: datetime, is_kept: bool | None, ok: bool | None, words: str
+    ) -> None:
+        found = check_clock(now, lambda: is_kept)
+
+        assert found.ok is ok
+        assert words in found.what
+
+    def test_the_kernel_is_asked_without_harm(self) -> None:
+        assert is_synchronised() in (True, False, None)
+
+
+class TestExamination:
+    def probes(self, devices: Sequence[FakeProbe] = ()) -> Probes:
+        return Probes(
+            devices=lambda feed: devices,
+            speaker=lambda voice: "USB Audio",
+            broker=lambda mqtt: "MQTT 5",
+            models=lambda: [standing("a")],
+            database=lambda path: health(),
+            free_bytes=lambda folder: ROOM_NEEDED,
+            is_clock_kept=lambda: True,
+            now=lambda: NOON,
+        )
+
+    def house(self, settings: Settings) -> Settings:
+        porch = FeedSettings(name="porch", video="rtsp://cam/1", audio="stream")
+        hall = FeedSettings(name="hall", video=__file__, audio="mic")
+        return replace(settings, feeds=(porch, hall), origin=Path("/c.toml"))
+
+    def test_everything_is_looked_at_once(self, settings: Settings, tmp_path: Path) -> None:
+        found = examine(self.house(settings), self.probes([FakeProbe()]), database=tmp_path / "x.db")
+
+        assert [each.area for each in found] == [
+            "configuration",
+            "state folder",
+            "disk",
+            "database",
+            "clock",
+            "feed porch",
+            "feed hall",
+            "broker",
+            "speaker",
+            "models",
+        ]
+        assert all(each.ok is not False for each in found)
+
+    def test_a_quick_one_opens_no_device_and_reads_no_model(self, settings: Settings, tmp_path: Path) -> None:
+        slow = replace(
+            self.probes(),
+            devices=failing(AssertionError("opened")),
+            speaker=failing(AssertionError("opened")),
+            models=failing(AssertionError("read")),
+        )
+
+        found = examine(self.house(settings), slow, database=tmp_path / "x.db", is_quick=True)
+
+        assert [each.area for each in found][-3:] == ["feed porch", "feed hall", "broker"]
+
+    def test_the_running_daemons_devices_are_left_alone(self, settings: Settings, tmp_path: Path) -> None:
+        asked: list[str] = []
+        probes = replace(self.probes(), devices=lambda feed: [FakeProbe(what=asked.append(feed.name) or "")])  # type: ignore[func-returns-value]
+
+        examine(self.house(settings), probes, database=tmp_path / "x.db", is_running=True)
+
+        assert asked == ["porch"]
