@@ -1,0 +1,349 @@
+"""Alerts and states to an MQTT broker, for ever: connects, tells, and comes back by itself.
+
+An alert counts as told when the broker acknowledged its message. Nothing is queued here for a broker that is away:
+the outbox keeps alerts, `RetainedStates` keeps the newest states. Commands and Home Assistant discovery are elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from omni_watch.alerts.broker import (
+    MQTT_3_1_1,
+    MQTT_5,
+    PROTOCOL_NAMES,
+    Connection,
+    ConnectRefused,
+    MqttSettings,
+    PublishRefused,
+)
+from omni_watch.alerts.messages import OFFLINE, ONLINE, TopicNames, alert_object, as_json, task_object
+from omni_watch.alerts.retained import RetainedStates
+from omni_watch.alerts.topics import TopicNotes
+from omni_watch.domain.alerts import Alert, Delivery, Receipt
+from omni_watch.domain.errors import AlertRejected, ChannelError, ChannelUnavailable
+from omni_watch.domain.rules import Priority
+from omni_watch.domain.tasks import Task
+from omni_watch.watch.ports import Clock, Observer, Snapshots, Store
+
+__all__ = ["MqttChannel", "MqttSettings", "MqttStatus"]
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+ALERT_SPACING_S: Final = 0.25  # Home Assistant automations in mode `single` lose one of two nearer to each other
+DIAGNOSTICS_SPACING_S: Final = 10.0  # its recorder keeps every state it is sent
+HUB_REFRESH_S: Final = 60.0
+GOODBYE_S: Final = 2.0
+DIAL_SLACK_S: Final = 1.0  # a sender waits so much longer than one attempt may take, to learn how it ended
+JSON: Final = "application/json"
+JPEG: Final = "image/jpeg"
+_DICE: Final = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttStatus:
+    """What a person may want to know about the connection."""
+
+    is_online: bool = False
+    protocol: str = ""  # "5" or "3.1.1" while online
+    problem: str = ""  # why it is not online, in words
+    refused: tuple[str, ...] = ()  # what the broker did not let us do on this connection
+
+
+class MqttChannel:
+    """Implements `Channel`. Loop thread only.
+
+    `on_ready` is called at each successful connection, so that what waits is sent at once. `store` remembers which
+    topics hold a task's state, so that they are cleared although the task went while the broker was away.
+    """
+
+    name = "mqtt"
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        *,
+        clock: Clock,
+        observer: Observer,
+        snapshots: Snapshots | None = None,
+        store: Store | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.topics = TopicNames(settings.instance)
+        self.status = MqttStatus(problem="not connected yet")
+        self._settings = settings
+        self._clock = clock
+        self._observer = observer
+        self._snapshots = snapshots
+        self._on_ready = on_ready
+        self._client_id = f"omni_watch-{settings.instance}-{secrets.token_hex(6)}"
+        self._protocol = MQTT_5
+        self._states = RetainedStates()
+        self._notes = TopicNotes(store, observer)
+        self._live: Connection | None = None  # set while we are online
+        self._is_closed = False
+        self._changed = asyncio.Event()  # there is something to publish, or the connection ended
+        self._prodded = asyncio.Event()  # dial now
+        self._has_lost_availability = False
+        self._attempt: asyncio.Future[None] | None = None  # done when the next connection has succeeded or failed
+        self._idle = asyncio.Event()  # `run` is not running
+        self._idle.set()
+        self._pacing = asyncio.Lock()
+        self._last_alert_s: float | None = None
+        self._newest_told: Alert | None = None
+
+    # --- the channel ---
+
+    async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
+        """Publish the alert on its two topics, with its picture; return once the broker has acknowledged the first.
+
+        Raises:
+            ChannelUnavailable: no broker, it did not acknowledge in time, or it does not let us (a person can mend its
+                access list while we keep trying, so that is not for good).
+            AlertRejected: the broker can never take this message.
+        """
+        connection = await self._online()
+        jpeg = None if self._snapshots is None else await self._snapshots.load(alert.id)
+        async with self._pacing:
+            await self._keep_spacing()
+            self._last_alert_s = self._clock.monotonic()
+        body = self._body(alert, has_snapshot=jpeg is not None)
+        told, *others = await asyncio.gather(
+            self._publish_alert(connection, self.topics.alert, body),
+            self._publish_alert(connection, self.topics.task_alert(alert.task_id), body),
+            *([] if jpeg is None else [self._publish_snapshot(connection, jpeg)]),
+            return_exceptions=True,
+        )
+        for outcome in (told, *others):
+            self._note(outcome)
+        if isinstance(told, BaseException):
+            raise told
+        self._remember_as_last(alert, body)
+        return Receipt(channel=self.name, at=self._clock.now(), detail=told)
+
+    def expiry_s(self, priority: Priority) -> float:
+        return self._settings.expiry_s
+
+    async def close(self) -> None:
+        """Let `run` say `offline`, then goodbye, and end. It does not wait for one that is being dialled."""
+        self._is_closed = True
+        self._changed.set()
+        self._prodded.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._idle.wait()
+
+    # --- states ---
+
+    def publish_hub_state(self, state: Mapping[str, Any]) -> None:
+        """What the whole device is doing. ValueError: not JSON."""
+        self._put(self.topics.hub_state, {"v": 1, **state}, DIAGNOSTICS_SPACING_S, HUB_REFRESH_S)
+
+    def publish_feed_state(self, feed: str, state: Mapping[str, Any]) -> None:
+        """How one feed is. ValueError: not JSON, or no name for a topic."""
+        self._put(self.topics.feed_state(feed), {"v": 1, **state}, DIAGNOSTICS_SPACING_S)
+
+    def publish_task_state(self, task: Task) -> None:
+        """How one task is; call it at each change, and for every task at the start."""
+        topic = self.topics.task_state(task.id)
+        self._notes.mention(topic, task.id)
+        self._put(topic, task_object(task))
+
+    def clear_task(self, task_id: str) -> None:
+        """The task was deleted: the broker should hold nothing of it."""
+        self._states.clear(self.topics.task_state(task_id))
+        self._changed.set()
+
+    def _put(
+        self, topic: str, state: Mapping[str, Any], spacing_s: float = 0.0, refresh_s: float | None = None
+    ) -> None:
+        self._put_bytes(topic, as_json(state), spacing_s, refresh_s)
+
+    def _put_bytes(self, topic: str, payload: bytes, spacing_s: float = 0.0, refresh_s: float | None = None) -> None:
+        self._states.put(topic, payload, spacing_s=spacing_s, refresh_s=refresh_s)
+        self._changed.set()
+
+    # --- the worker ---
+
+    async def run(self) -> None:
+        """Stay connected until `close` or cancellation."""
+        self._idle.clear()
+        try:
+            for topic in await self._notes.orphans():
+                self._states.clear(topic)
+            await self._stay_connected()
+        finally:
+            self._settle_attempt()
+            self._idle.set()
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while not self._is_closed:
+            self._prodded.clear()
+            try:
+                await self._session()
+                failures = 1
+            except ChannelUnavailable as error:
+                if isinstance(error, ConnectRefused) and error.wants_older:
+                    self._protocol = MQTT_3_1_1
+                    self._observer.on("mqtt.older_protocol", protocol=PROTOCOL_NAMES[MQTT_3_1_1])
+                    continue
+                failures += 1
+                self._failed(str(error))
+            if not self._is_closed:
+                await self._wait(self._prodded, pause_s(failures, _DICE.random()))
+
+    async def _session(self) -> None:
+        """One connection, from dialling to its end.
+
+        Raises:
+            ChannelUnavailable: it never came to be of use.
+        """
+        connection = Connection(
+            self._settings,
+            client_id=self._client_id,
+            protocol=self._protocol,
+            on_message=self._on_message,
+            on_end=self._changed.set,
+            will=(self.topics.availability, OFFLINE),
+        )
+        await connection.open()
+        try:
+            await self._begin(connection)
+            await self._serve(connection)
+        finally:
+            self._live = None
+            if self._is_closed:
+                await self._say_goodbye(connection)
+            connection.abort("given up")
+        why = await connection.ended()
+        self.status = MqttStatus(problem=f"the connection was lost: {why}")
+        self._observer.on("mqtt.offline", why=why)
+
+    async def _say_goodbye(self, connection: Connection) -> None:
+        with suppress(ChannelError, TimeoutError):  # then the will says it for us
+            async with asyncio.timeout(GOODBYE_S / 2):
+                await connection.publish(self.topics.availability, OFFLINE, retain=True)
+        await connection.close()
+
+    async def _begin(self, connection: Connection) -> None:
+        """Listen, tell every state, then say that we are there: in this order, so that nobody sees old states."""
+        self.status = replace(self.status, refused=())
+        self._states.connected()
+        self._note(await _outcome(connection.subscribe(self.topics.availability)))
+        await self._publish_due(connection)
+        await self._say_online(connection)
+        self._live = connection
+        protocol = PROTOCOL_NAMES[connection.protocol]
+        self.status = MqttStatus(is_online=True, protocol=protocol, refused=self.status.refused)
+        self._observer.on("mqtt.online", protocol=protocol)
+        self._settle_attempt()
+        self._on_ready()
+
+    async def _serve(self, connection: Connection) -> None:
+        """Publish states as they change, until the connection ends."""
+        with suppress(ChannelUnavailable):  # it ended while something was being published
+            while connection.is_open and not self._is_closed:
+                self._changed.clear()
+                if self._has_lost_availability:
+                    await self._say_online(connection)
+                await self._publish_due(connection)
+                await self._wait(self._changed, self._states.wait_s(self._clock.monotonic()))
+
+    async def _publish_due(self, connection: Connection) -> None:
+        for topic, payload in self._states.due(self._clock.monotonic()):
+            if payload:
+                await self._notes.before_publishing(topic)
+            content_type = JSON if payload else None
+            outcome = await _outcome(connection.publish(topic, payload, retain=True, content_type=content_type))
+            self._note(outcome)
+            self._states.settle(topic, payload, self._clock.monotonic())
+            if not payload and not isinstance(outcome, ChannelError):
+                await self._notes.after_clearing(topic)
+
+    async def _say_online(self, connection: Connection) -> None:
+        self._has_lost_availability = False
+        self._note(await _outcome(connection.publish(self.topics.availability, ONLINE, retain=True)))
+
+    def _on_message(self, topic: str, payload: bytes, is_retained: bool) -> None:
+        """An `offline` under our own name while we are here: an older connection's will came late. Contradict it."""
+        if topic == self.topics.availability and payload == OFFLINE and not is_retained and not self._is_closed:
+            self._has_lost_availability = True
+            self._changed.set()
+
+    def _failed(self, why: str) -> None:
+        if why != self.status.problem:  # else it was told before
+            self._observer.on("mqtt.unreachable", why=why)
+        self.status = MqttStatus(problem=why)
+        self._settle_attempt()
+
+    async def _wait(self, event: asyncio.Event, seconds: float | None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+    # --- parts of sending ---
+
+    async def _online(self) -> Connection:
+        """The connection; when there is none, what the next attempt brings."""
+        if self._live is None and not self._is_closed:
+            self._prodded.set()
+            self._attempt = self._attempt or asyncio.get_running_loop().create_future()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.connect_limit_s + DIAL_SLACK_S):
+                    await asyncio.shield(self._attempt)
+        if self._live is None:
+            raise ChannelUnavailable("closed" if self._is_closed else self.status.problem)
+        return self._live
+
+    def _settle_attempt(self) -> None:
+        if self._attempt is not None and not self._attempt.done():
+            self._attempt.set_result(None)
+        self._attempt = None
+
+    async def _keep_spacing(self) -> None:
+        if self._last_alert_s is not None:
+            await asyncio.sleep(max(0.0, self._last_alert_s + ALERT_SPACING_S - self._clock.monotonic()))
+
+    def _body(self, alert: Alert, *, has_snapshot: bool) -> bytes:
+        now = self._clock.now()
+        return as_json(alert_object(alert, published_at=now, spoken=self._settings.spoken, snapshot=has_snapshot))
+
+    async def _publish_alert(self, connection: Connection, topic: str, body: bytes) -> str:
+        return await connection.publish(topic, body, content_type=JSON, expiry_s=self._settings.message_expiry_s)
+
+    async def _publish_snapshot(self, connection: Connection, jpeg: bytes) -> str:
+        return await connection.publish(
+            self.topics.snapshot, jpeg, retain=self._settings.retain_snapshot, content_type=JPEG
+        )
+
+    def _remember_as_last(self, alert: Alert, body: bytes) -> None:
+        """An urgent alert may overtake older ones; the last one is the one that was decided last."""
+        if self._newest_told is None or alert.decided_at >= self._newest_told.decided_at:
+            self._newest_told = alert
+            self._put_bytes(self.topics.last_alert, body)
+
+    def _note(self, outcome: object) -> None:
+        """Show what the broker does not let us do, once per connection."""
+        if isinstance(outcome, PublishRefused | AlertRejected) and str(outcome) not in self.status.refused:
+            self.status = replace(self.status, refused=(*self.status.refused, str(outcome)))
+            self._observer.on("mqtt.refused", why=str(outcome))
+
+
+async def _outcome(publishing: Awaitable[object]) -> object:
+    """What was acknowledged, or the refusal; ChannelUnavailable when the connection is no more."""
+    try:
+        return await publishing
+    except (PublishRefused, AlertRejected) as refusal:
+        return refusal
+
+
+def pause_s(failures: int, jitter: float) -> float:
+    """Seconds before the next attempt after so many failures in a row: 1, 2, 4, … 60, half of it at random."""
+    return float(min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 30), LONGEST_PAUSE_S) * (0.5 + 0.5 * jitter))
