@@ -28,12 +28,14 @@ async def replay(
     clock: SteppedClock,
     settle: Callable[[], Awaitable[None]],
     tell: Callable[[], Awaitable[None]],
+    pace: Callable[[Unit], Awaitable[None]] | None,
     on_unit: Callable[[Unit], None],
 ) -> list[Alert]:
     """The alerts of a recording, in order.
 
     `settle` does what time alone does to tasks (cooldowns, expiry) and is called before each unit; `tell` returns
-    once every alert committed so far was delivered or given up.
+    once every alert committed so far was delivered or given up. `pace` may hold each unit back, to replay at the speed
+    of life.
 
     Raises:
         FeedError: nothing in the recording can be decoded.
@@ -41,6 +43,8 @@ async def replay(
     """
     alerts: list[Alert] = []
     async for unit in feed.units():
+        if pace is not None:
+            await pace(unit)
         clock.advance_to(unit.end_s)
         await settle()
         told = await heartbeat.beat(unit)

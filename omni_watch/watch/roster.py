@@ -39,7 +39,7 @@ class Roster:
         self.tasks: dict[str, Task] = {}
         self.marks: dict[str, Mark] = {}
         self._store = store
-        self._rules = rules
+        self.rules = rules
         self._model = model
         self._fitting = fitting
         self._clock = clock
@@ -104,7 +104,7 @@ class Roster:
         briefed = tuple(
             BriefedTask(
                 task=task,
-                rule=self._rules.get(task.rule) if task.rule else None,
+                rule=self.rules.get(task.rule) if task.rule else None,
                 lesson=_lesson_for(self.feed, tx.lessons.of(task.id)),
                 is_primed=task.id in marks and marks[task.id].is_primed,
             )

@@ -1,0 +1,337 @@
+"""The daemon: feeds, engine, store, relay and timers under one task group, with a designed start and a designed stop.
+
+Start: lock the state folder, open the store (which upgrades it), load the engine, open the channels, then the feeds.
+Stop: stop sensing, finish the unit, send what can be sent in time, silence the voice, say `offline`, close the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from filelock import Timeout
+
+from omni_watch.alerts.relay import Relay
+from omni_watch.alerts.snapshots import SnapshotFolder
+from omni_watch.app.answering import answer_wishes
+from omni_watch.app.channels import Channels
+from omni_watch.app.engines import build_engine, lacks, open_cabinet
+from omni_watch.app.house import database_path
+from omni_watch.app.publishing import Publisher
+from omni_watch.app.showing import daemon_lock
+from omni_watch.config.rulebook import load_rulebook
+from omni_watch.config.settings import Settings
+from omni_watch.domain.errors import ConfigError, FeedError, ModelError, OmniWatchError, StoreError
+from omni_watch.domain.rules import Rule
+from omni_watch.sensing.opening import open_feed
+from omni_watch.store.thread import SqlStore
+from omni_watch.store.timers import Timers
+from omni_watch.telemetry.clock import SystemClock
+from omni_watch.telemetry.fanout import Observers
+from omni_watch.telemetry.status import StatusObserver
+from omni_watch.watch import requests
+from omni_watch.watch.heartbeat import Heartbeat
+from omni_watch.watch.ports import Clock, DuplexModel, Feed, Observer
+from omni_watch.watch.roster import Roster
+from omni_watch.watch.supervise import supervise
+
+CHANGES_EVERY_S: Final = 1.0  # how often the store is asked whether another process changed it
+RETENTION: Final = "retention"  # the timer that asks for old things to be forgotten
+RETENTION_EVERY_S: Final = 3600.0
+STOP_HEARTS_S: Final = 3.0  # closing the feeds and finishing the unit
+STOP_RELAY_S: Final = 3.0
+
+
+def run_daemon(settings: Settings, observers: Sequence[Observer]) -> None:
+    """Watch until SIGTERM or SIGINT, or until every feed was a clip that ended; then keep and close everything.
+
+    Raises:
+        ConfigError: another daemon runs on this state folder, or a rule file is wrong. StoreError, ModelError,
+        FeedError: what trying again does not mend.
+    """
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = daemon_lock(settings.state_dir)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(
+            f"another omni-watch runs on {settings.state_dir}; stop it first, or give this one its own house.state_dir"
+        ) from error
+    with lock:
+        try:
+            asyncio.run(Daemon(settings, observers).run())
+        except ExceptionGroup as group:
+            raise _first_cause(group) from group
+
+
+def _first_cause(error: Exception) -> Exception:
+    """The first error of ours in a group, else the group: a bug keeps its whole traceback."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    ours = error.subgroup(OmniWatchError)
+    if ours is None or error.split(OmniWatchError)[1] is not None:
+        return error
+    return _first_cause(ours.exceptions[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the daemon is made of, once it is open."""
+
+    store: SqlStore
+    engine: DuplexModel
+    snapshots: SnapshotFolder
+    channels: Channels
+    relay: Relay
+    timers: Timers
+    publisher: Publisher
+    model_thread: ThreadPoolExecutor
+    fitting: ThreadPoolExecutor
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """One feed with what watches it."""
+
+    feed: Feed
+    roster: Roster
+    heartbeat: Heartbeat
+
+
+class Reactions:
+    """An `Observer` through which events move the daemon itself: ready at the first beat, a look after a delivery."""
+
+    def __init__(self, on_first_beat: Callable[[], None], on_delivery: Callable[[], None]) -> None:
+        self._on_first_beat: Callable[[], None] | None = on_first_beat
+        self._on_delivery = on_delivery
+
+    def on(self, event: str, **_fields: Any) -> None:
+        if event == "unit.decided" and self._on_first_beat is not None:
+            first, self._on_first_beat = self._on_first_beat, None
+            first()
+        elif event.startswith("delivery."):
+            self._on_delivery()
+
+
+class Daemon:
+    """One run of the daemon. Loop thread only."""
+
+    def __init__(self, settings: Settings, observers: Sequence[Observer]) -> None:
+        self._settings = settings
+        self._clock: Clock = SystemClock()
+        status = next((one for one in observers if isinstance(one, StatusObserver)), None)
+        self._status = status or StatusObserver(self._clock)
+        own = [] if status else [self._status]
+        self._stop = asyncio.Event()
+        self._look = asyncio.Event()
+        self._observer = Observers(*observers, *own, Reactions(self._on_first_beat, self._look.set))
+        self._rules: Mapping[str, Rule] = {}
+        self._watched: list[Watching] = []
+        self._failed: list[FeedError] = []
+
+    async def run(self) -> None:
+        """Start, watch, stop."""
+        with _signals({signal.SIGTERM: self._stop.set, signal.SIGINT: self._stop.set, signal.SIGHUP: self._reload}):
+            async with AsyncExitStack() as stack:
+                parts = await self._open(stack)
+                self._watched = [self._watching(feed, parts) for feed in self._feeds()]
+                await self._work(parts)
+
+    # --- start ---
+
+    async def _open(self, stack: AsyncExitStack) -> Parts:
+        """Open everything but the feeds; `stack` closes it in the opposite order."""
+        settings, observer, clock = self._settings, self._observer, self._clock
+        self._rules = self._read_rules()
+        store = await SqlStore.open(database_path(settings))
+        stack.push_async_callback(store.close)
+        observer.on("loading", what="models")
+        cabinet = open_cabinet(settings)
+        for lack in await asyncio.to_thread(lacks, cabinet):
+            observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
+        engine = await asyncio.to_thread(build_engine, cabinet)
+        stack.callback(engine.close)
+        model_thread, fitting = ThreadPoolExecutor(1, "model"), ThreadPoolExecutor(1, "fitting")
+        for pool in (model_thread, fitting):
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
+        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer)
+        stack.push_async_callback(channels.close)
+        timers = Timers(database_path(settings), on_wake=lambda _name: self._look.set(), clock=clock, observer=observer)
+        await timers.start()
+        stack.push_async_callback(timers.close)
+        await timers.every(RETENTION, RETENTION_EVERY_S)
+        relay = Relay(store, channels.all, clock, observer)
+        channels.on_back = relay.retry_now
+        return Parts(
+            store=store,
+            engine=engine,
+            snapshots=snapshots,
+            channels=channels,
+            relay=relay,
+            timers=timers,
+            publisher=Publisher(channels.mqtt, store, self._status, engine.name),
+            model_thread=model_thread,
+            fitting=fitting,
+        )
+
+    def _read_rules(self) -> dict[str, Rule]:
+        return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}
+
+    def _feeds(self) -> list[Feed]:
+        return [
+            open_feed(feed.name, feed.video_address, feed.audio, clock=self._clock, observer=self._observer)
+            for feed in self._settings.feeds
+        ]
+
+    def _watching(self, feed: Feed, parts: Parts) -> Watching:
+        roster = Roster(
+            feed.name,
+            store=parts.store,
+            rules=self._rules,
+            model=parts.engine,
+            fitting=parts.fitting,
+            clock=self._clock,
+            observer=self._observer,
+        )
+        heartbeat = Heartbeat(
+            feed,
+            roster,
+            store=parts.store,
+            snapshots=parts.snapshots,
+            model_thread=parts.model_thread,
+            clock=self._clock,
+            observer=self._observer,
+            expiries_s=parts.channels.expiries_s,
+            on_alerts=lambda _alerts: parts.relay.wake(),
+        )
+        return Watching(feed, roster, heartbeat)
+
+    # --- work ---
+
+    async def _work(self, parts: Parts) -> None:
+        """Run every worker until the stop; the first error of any ends them all."""
+        async with asyncio.TaskGroup() as group:
+            hearts = [
+                group.create_task(self._beat(watching), name=f"heart of {watching.feed.name}")
+                for watching in self._watched
+            ]
+            others = [
+                group.create_task(self._supervised("relay", parts.relay.run), name="relay"),
+                group.create_task(self._keep_up(parts), name="changes"),
+                group.create_task(parts.publisher.run(), name="publisher"),
+                *(group.create_task(work(), name="channel") for work in parts.channels.workers),
+            ]
+            ended = group.create_task(self._after(hearts), name="end of the feeds")
+            await self._stop.wait()
+            await self._end(hearts, parts)
+            for worker in (*others, ended):
+                worker.cancel()
+
+    async def _supervised(self, name: str, work: Callable[[], Any]) -> None:
+        await supervise(name, work, observer=self._observer, clock=self._clock)
+
+    async def _beat(self, watching: Watching) -> None:
+        """One feed, until it ends. A feed that can never work is told, and the others do not notice."""
+        try:
+            await watching.heartbeat.run()
+        except FeedError as error:
+            self._failed.append(error)
+            self._observer.on("feed.failed", feed=watching.feed.name, why=str(error))
+
+    async def _after(self, hearts: Sequence[asyncio.Task[None]]) -> None:
+        """Clips end; a house in which nothing is watched any more need not run."""
+        if hearts:
+            await asyncio.wait(hearts)
+        self._stop.set()
+        if hearts and len(self._failed) == len(hearts):
+            raise self._failed[0]
+
+    async def _end(self, hearts: Sequence[asyncio.Task[None]], parts: Parts) -> None:
+        """Each heart ends by itself after the unit it is deciding; the relay gets a moment for what waits."""
+        self._observer.on("stopping")
+        await asyncio.gather(*(watching.feed.close() for watching in self._watched))
+        _, late = await asyncio.wait(hearts, timeout=STOP_HEARTS_S) if hearts else (set(), set())
+        for heart in late:
+            self._observer.on("stop.late", worker=heart.get_name())
+            heart.cancel()
+        await asyncio.gather(*(watching.roster.close() for watching in self._watched))
+        self._observer.on("outbox", pending=await parts.relay.drain(STOP_RELAY_S))
+
+    async def _keep_up(self, parts: Parts) -> None:
+        """Notice what others changed (the command line, a timer, the relay) and act on it."""
+        self._look.set()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHANGES_EVERY_S):
+                    await self._look.wait()
+            try:
+                if await parts.store.changed_elsewhere() or self._look.is_set():
+                    self._look.clear()
+                    await self._look_around(parts)
+            except StoreError as error:
+                self._observer.on("store.failed", why=str(error))
+                await asyncio.sleep(CHANGES_EVERY_S)
+
+    async def _look_around(self, parts: Parts) -> None:
+        store, now = parts.store, self._clock.now()
+        for task in await store.transact(lambda tx: requests.settle(tx, now)):
+            self._observer.on("task.changed", task_id=task.id, state=task.state.value)
+        await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
+        for watching in self._watched:
+            with suppress(ModelError):  # told by the roster; the session that runs goes on
+                await watching.roster.look(now)
+        frames = {watching.feed.name: watching.heartbeat.last_frame for watching in self._watched}
+        if await answer_wishes(store, frames, clock=self._clock):
+            self._look.set()  # what was shown is for the next session
+        await self._forget(parts)
+        await parts.publisher.publish_tasks()
+        self._observer.on("outbox", pending=await store.transact(lambda tx: tx.alerts.unfinished()))
+        parts.relay.wake()
+
+    async def _forget(self, parts: Parts) -> None:
+        """What is older than the retention says."""
+        now, keeps = self._clock.now(), self._settings.retention
+        alerts_since, snapshots_since = (
+            now - timedelta(days=keeps.alerts_days),
+            now - timedelta(days=keeps.snapshots_days),
+        )
+        gone = await parts.store.transact(lambda tx: tx.alerts.forget_before(alerts_since))
+        await parts.store.transact(lambda tx: tx.wishes.forget_before(now - timedelta(days=1)))
+        await parts.snapshots.forget(gone)
+        await parts.snapshots.forget_before(snapshots_since)
+
+    def _on_first_beat(self) -> None:
+        self._observer.on("ready")
+
+    def _reload(self) -> None:
+        """SIGHUP: read the rules again and look at every task anew; settings need a restart."""
+        self._observer.on("reloading")
+        try:
+            rules = self._read_rules()
+        except ConfigError as error:
+            self._observer.on("reload.failed", why=str(error))
+        else:
+            self._rules = rules
+            for watching in self._watched:
+                watching.roster.rules = rules
+            self._look.set()
+        self._observer.on("ready")
+
+
+@contextmanager
+def _signals(handlers: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number, handle in handlers.items():
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)

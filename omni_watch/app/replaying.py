@@ -1,0 +1,267 @@
+"""`omni-watch replay`: the daemon's own pipeline over a recording, on stream time, with a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from omni_watch.alerts.relay import Relay
+from omni_watch.app.engines import build_engine, open_cabinet, text_similarity
+from omni_watch.app.lessons import Take, keep_lesson, lesson_from_clip, region_of
+from omni_watch.app.wishes import task_from
+from omni_watch.config.rulebook import Rulebook, load_rulebook
+from omni_watch.config.settings import Settings
+from omni_watch.domain.alerts import Alert, Delivery, Receipt
+from omni_watch.domain.rules import Priority
+from omni_watch.domain.tasks import Task
+from omni_watch.domain.teaching import Lesson
+from omni_watch.domain.units import Frame, Unit
+from omni_watch.replay.report import Replayed, Tally
+from omni_watch.replay.run import replay
+from omni_watch.sensing.recording import Recording
+from omni_watch.store.thread import SqlStore
+from omni_watch.telemetry.clock import StreamClock, SystemClock
+from omni_watch.telemetry.fanout import Observers
+from omni_watch.watch import judge, requests
+from omni_watch.watch.briefing import BriefedTask, Plan
+from omni_watch.watch.heartbeat import Heartbeat
+from omni_watch.watch.ports import Channel, DuplexModel, Snapshots, TextSimilarity, Transaction
+from omni_watch.watch.roster import Roster
+
+FEED: Final = "clip"
+BEGAN_AT: Final = datetime(2000, 1, 1, 12, tzinfo=UTC)  # a replay's dates follow from the recording alone
+DELIVERY_EXPIRY_S: Final = 3600.0
+
+
+class ReportChannel:
+    """The report is who is told: always there, at once."""
+
+    name = "report"
+
+    def __init__(self, clock: StreamClock) -> None:
+        self._clock = clock
+
+    async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
+        return Receipt(channel=self.name, at=self._clock.now(), detail=f"listed at try {delivery.attempts}")
+
+    def expiry_s(self, priority: Priority) -> float:
+        return DELIVERY_EXPIRY_S
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class NoSnapshots:
+    """A replay keeps no pictures: the recording is there."""
+
+    async def keep(self, alert_id: str, frames: Mapping[str, Frame]) -> None:
+        """Nothing is written."""
+
+    async def load(self, alert_id: str, name: str = "now") -> bytes | None:
+        return None
+
+    async def forget(self, alert_ids: Sequence[str]) -> None:
+        """There is nothing to forget."""
+
+
+class Deliveries:
+    """An `Observer` that lets the replay wait until every alert was told."""
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+
+    def on(self, event: str, **_fields: Any) -> None:
+        if event.startswith("delivery."):
+            self._ended.set()
+
+    async def all_ended(self, store: SqlStore) -> None:
+        while True:
+            self._ended.clear()
+            if await store.transact(lambda tx: tx.alerts.unfinished()) == 0:
+                return
+            await self._ended.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPlan:
+    """What to replay."""
+
+    clip: Path
+    tasks: Sequence[str]  # sentences
+    takes: Sequence[tuple[Take, Path]] = ()  # a take serves the task whose text it names
+    keeps_trace: bool = False
+
+
+Progress = Callable[[float, float], None]  # stream seconds done, and in all
+
+
+async def run_replay(
+    settings: Settings,
+    wanted: ReplayPlan,
+    *,
+    channels: Callable[[StreamClock], Sequence[Channel]] | None = None,
+    snapshots: Snapshots | None = None,
+    on_progress: Progress | None = None,
+    began_at: datetime = BEGAN_AT,
+    pace: Callable[[Unit], Awaitable[None]] | None = None,
+) -> Replayed:
+    """Replay a recording and say what was told.
+
+    `channels` replaces the report as those who are told (`make demo` uses a broker and a voice); `pace` may hold each
+    unit back, to replay at the speed of life.
+
+    Raises:
+        FeedError: the clip or a take cannot be read. ModelError: a model file is wrong. RequestError: a task says
+        nothing to watch for. ConfigError: a rule file or a take's region cannot be used.
+    """
+    watch = SystemClock()
+    began_s = watch.stopwatch()
+    clock, tally, deliveries = StreamClock(began_at), Tally(keeps_trace=wanted.keeps_trace), Deliveries()
+    observer = Observers(tally, deliveries)
+    rulebook = load_rulebook(settings.rules_dir)
+    cabinet = open_cabinet(settings)
+    tasks = _tasks(wanted.tasks, began_at, rulebook, text_similarity(cabinet))
+    recording = Recording(wanted.clip, FEED)
+    lessons = _lessons(tasks, wanted.takes)
+    engine = build_engine(cabinet)
+    async with AsyncExitStack() as stack:
+        store = await SqlStore.open(None)
+        stack.push_async_callback(store.close)
+        stack.push_async_callback(recording.close)
+        await store.transact(lambda tx: _keep(tx, tasks, lessons))
+        told_by = channels(clock) if channels else [ReportChannel(clock)]
+        relay = Relay(store, told_by, clock, observer)
+        relaying = asyncio.create_task(relay.run(), name="relay")
+        stack.push_async_callback(_end, relaying, relay, told_by)
+        pool = stack.enter_context(ThreadPoolExecutor(1, "model"))
+        roster = Roster(
+            FEED,
+            store=store,
+            rules={rule.id: rule for rule in rulebook.all()},
+            model=engine,
+            fitting=pool,
+            clock=clock,
+            observer=observer,
+        )
+        heartbeat = Heartbeat(
+            recording,
+            roster,
+            store=store,
+            snapshots=snapshots or NoSnapshots(),
+            model_thread=pool,
+            clock=clock,
+            observer=observer,
+            expiries_s=lambda priority: {channel.name: channel.expiry_s(priority) for channel in told_by},
+            on_alerts=lambda _alerts: relay.wake(),
+        )
+        await roster.look(clock.now())
+        await roster.settled()
+        looker = _Looker(roster, store, clock)
+
+        async def tell() -> None:
+            await deliveries.all_ended(store)
+            await looker.look()
+
+        alerts = await replay(
+            recording,
+            heartbeat,
+            clock=clock,
+            settle=looker.settle,
+            tell=tell,
+            pace=pace,
+            on_unit=lambda unit: on_progress and on_progress(unit.end_s, recording.duration_s),
+        )
+        final = await store.transact(lambda tx: tx.tasks.all())
+    return Replayed(
+        clip=str(wanted.clip),
+        duration_s=recording.duration_s,
+        engine=engine.name,
+        tasks=final,
+        plans=[_plan(engine, task, rulebook, lessons) for task in final],
+        alerts=alerts,
+        tally=tally,
+        wall_s=watch.stopwatch() - began_s,
+        rss_mb_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+
+
+class _Looker:
+    """Looks at the tasks again when they changed, or when time alone changes one."""
+
+    def __init__(self, roster: Roster, store: SqlStore, clock: StreamClock) -> None:
+        self._roster = roster
+        self._store = store
+        self._clock = clock
+
+    async def settle(self) -> None:
+        now = self._clock.now()
+        tasks = await self._store.transact(lambda tx: tx.tasks.live())
+        if any(judge.due(task, now) != task for task in tasks):
+            await self._store.transact(lambda tx: requests.settle(tx, now))
+            await self.look()
+
+    async def look(self) -> None:
+        await self._roster.look(self._clock.now())
+        await self._roster.settled()
+
+
+def _tasks(
+    sentences: Sequence[str], now: datetime, rulebook: Rulebook, similarity: TextSimilarity | None
+) -> list[Task]:
+    """The tasks, called t1, t2, …, so that two replays give the same alert ids."""
+    return [
+        task_from(
+            sentence,
+            task_id=f"t{number}",
+            set_by="replay",
+            now=now,
+            book=rulebook.phrasebook,
+            similarity=similarity,
+        )
+        for number, sentence in enumerate(sentences, start=1)
+    ]
+
+
+def _lessons(tasks: Sequence[Task], takes: Sequence[tuple[Take, Path]]) -> list[Lesson]:
+    """What each take shows, for the task whose text it names."""
+    return [
+        lesson_from_clip(
+            task_id=task.id,
+            feed=FEED,
+            clip=clip,
+            times=take.times,
+            region=region_of(take.region, f"{clip.name}: region"),
+            display_region=region_of(take.display_region, f"{clip.name}: display_region"),
+            taken_at=BEGAN_AT,
+        )
+        for task in tasks
+        for take, clip in takes
+        if take.for_task.strip() == task.text
+    ]
+
+
+def _keep(tx: Transaction, tasks: Sequence[Task], lessons: Sequence[Lesson]) -> None:
+    for task in tasks:
+        requests.add_task(tx, task=task)
+    for lesson in lessons:
+        keep_lesson(tx, lesson)
+
+
+def _plan(engine: DuplexModel, task: Task, rulebook: Rulebook, lessons: Sequence[Lesson]) -> Plan:
+    lesson = next((lesson for lesson in lessons if lesson.task_id == task.id), None)
+    return engine.plan(BriefedTask(task=task, rule=rulebook.get(task.rule) if task.rule else None, lesson=lesson))
+
+
+async def _end(relaying: asyncio.Task[None], relay: Relay, channels: Sequence[Channel]) -> None:
+    await relay.drain(deadline_s=10)
+    relaying.cancel()
+    await asyncio.gather(relaying, return_exceptions=True)
+    for channel in channels:
+        await channel.close()
