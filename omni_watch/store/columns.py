@@ -1,5 +1,4 @@
 """How values that SQLite does not know are kept in its columns."""
-# ruff: noqa: ARG002 - SQLAlchemy hands every conversion the dialect
 
 from __future__ import annotations
 

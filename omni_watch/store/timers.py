@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 from apscheduler.executors.base import BaseExecutor
@@ -19,6 +20,7 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import STATE_RUNNING
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 from sqlalchemy.exc import SQLAlchemyError
@@ -66,14 +68,24 @@ class Timers:
     """Named wake-ups for the loop. Open the store first: it makes the table. Loop thread only.
 
     `on_wake` is called on the loop with the timer's name. Every method raises StoreError when the database cannot be
-    written; while it cannot be read, timers wait and the observer is told.
+    written; while it cannot be read, timers wait and the observer is told. `nap_s` is the longest that a clock set
+    forward goes unnoticed.
     """
 
-    def __init__(self, path: Path, *, on_wake: Callable[[str], None], clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_wake: Callable[[str], None],
+        clock: Clock,
+        observer: Observer,
+        nap_s: float = NAP_MAX_S,
+    ) -> None:
         self._path = path
         self._on_wake = on_wake
         self._observer = observer
         self._clock = clock
+        self._nap_s = nap_s
         self._looks_at: datetime | None = None  # what `sync` set last
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="timers")
         self._scheduler: _PatientScheduler | None = None
@@ -81,18 +93,25 @@ class Timers:
     async def start(self) -> None:
         """Begin; what came due while nobody ran rings at once."""
         loop = asyncio.get_running_loop()
+        engine = engine_for(self._path)
         scheduler = _PatientScheduler(
             now=self._clock.now,
+            nap_s=self._nap_s,
             on_trouble=lambda why: loop.call_soon_threadsafe(partial(self._observer.on, "timers.failed", why=why)),
             name=str(self._path),
-            jobstores={"default": SQLAlchemyJobStore(engine=engine_for(self._path), tablename=TIMERS.name)},
+            jobstores={"default": SQLAlchemyJobStore(engine=engine, tablename=TIMERS.name)},
             executors={"default": _LoopExecutor(lambda name: loop.call_soon_threadsafe(self._ring, name))},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
             jobstore_retry_interval=RETRY_S,
             timezone=UTC,
         )
-        await self._write(scheduler.start)
-        self._scheduler = scheduler
+        self._scheduler = scheduler  # before it starts: what is overdue rings while we still wait for `start`
+        try:
+            await self._write(scheduler.start)
+        except StoreError:
+            self._scheduler = None
+            engine.dispose()
+            raise
 
     async def wake_at(self, name: str, when: datetime) -> None:
         """Ring once at `when` (aware), or at once when that is past; replaces the timer of that name."""
@@ -154,9 +173,17 @@ class _PatientScheduler(BackgroundScheduler):  # type: ignore[misc]
     thread ends when a due job cannot be taken off the list."""
 
     def __init__(
-        self, *, now: Callable[[], datetime], on_trouble: Callable[[str], object], name: str, **options: Any
+        self,
+        *,
+        now: Callable[[], datetime],
+        nap_s: float,
+        on_trouble: Callable[[str], object],
+        name: str,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._nap_s = nap_s
+        self._pass = Lock()  # held while one look at the list goes on
         self._now = now
         self._on_trouble = on_trouble
         self._name = name
@@ -175,14 +202,22 @@ class _PatientScheduler(BackgroundScheduler):  # type: ignore[misc]
         except JobLookupError:  # it rang meanwhile, or was never set
             return
 
+    def shutdown(self, wait: bool = True) -> None:
+        self.pause()
+        with self._pass:  # APScheduler fails to take a job that rang off the list once it is told to stop
+            pass
+        super().shutdown(wait)
+
     def _process_jobs(self) -> float:
         try:
-            self._pull_back()
-            nap_s = super()._process_jobs()
+            with self._pass:
+                if self.state == STATE_RUNNING:
+                    self._pull_back()
+                nap_s = super()._process_jobs()
         except SQLAlchemyError as error:
             self._on_trouble(str(store_error(error, self._name)))
-            return RETRY_S
-        return NAP_MAX_S if nap_s is None else min(nap_s, NAP_MAX_S)
+            return min(RETRY_S, self._nap_s)
+        return self._nap_s if nap_s is None else min(nap_s, self._nap_s)
 
     def _pull_back(self) -> None:
         """After the clock was set back, `Every` timers lie too far ahead."""
@@ -199,6 +234,6 @@ class _LoopExecutor(BaseExecutor):  # type: ignore[misc]
         super().__init__()
         self._ring = ring
 
-    def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:  # noqa: ARG002 - APScheduler's signature
+    def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
         self._ring(job.func(*job.args))
         self._run_job_success(job.id, [])
