@@ -58,8 +58,9 @@ packages-test:
 
 .PHONY: lock
 lock: setup-dev ## write the versions that .venv has now to constraints.txt
-	$(PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable > $(VENV)/frozen
-	{ sed '/^[^#]/,$$d' constraints.txt; sed 's/+[a-z0-9.]*$$//' $(VENV)/frozen | LC_ALL=C sort -f; } > $(VENV)/locked
+	$(PYTHON) -m pip freeze --disable-pip-version-check --all --exclude-editable > $(VENV)/frozen
+	{ sed '/^[^#]/,$$d' constraints.txt; sed '/^pip==/d; s/+[a-z0-9.]*$$//' $(VENV)/frozen | LC_ALL=C sort -f; } \
+	  > $(VENV)/locked
 	mv $(VENV)/locked constraints.txt
 
 .PHONY: clean
@@ -78,10 +79,10 @@ venv:
 	fi
 
 # torch first: it is by far the largest, and a CPU build of this version, where pip can see one, is preferred to others.
-# The build backend comes from the constraints too, so no second, unpinned environment is made for it.
+# What builds packages comes from the constraints too, so no second, unpinned environment is made for it.
 $(VENV)/.stamp-run: pyproject.toml constraints.txt
 	$(INSTALL) torch==2.13.0
-	$(INSTALL) hatchling editables
+	$(INSTALL) hatchling editables setuptools
 	$(INSTALL) --no-build-isolation --editable '.[piper]'
 	@touch $@
 
