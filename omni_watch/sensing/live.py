@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from tenacity.wait import wait_base
@@ -48,7 +48,7 @@ class LiveFeed:
         self._worker: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    async def units(self) -> AsyncIterator[Unit]:
+    async def units(self) -> AsyncGenerator[Unit, None]:
         """Units in order, from the moment of the first call; call once. At most four wait for the caller.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +40,7 @@ class Recording:
             self.description = reader.description()
         self._is_closed = False
 
-    async def units(self) -> AsyncIterator[Unit]:
+    async def units(self) -> AsyncGenerator[Unit, None]:
         """Every unit of the clip; each call begins anew.
 
         Raises:
