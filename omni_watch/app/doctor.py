@@ -1,7 +1,7 @@
 """What works in this house, what does not, and what to do about it.
 
 Each check is a function of values and of one probe that does the touching, so that all of them can be tried without a
-camera, a speaker or a broker. `omni_watch.app.probes` has the real ones. Checks never change anything that is kept.
+camera, a speaker or a broker. `omni_watch.app.diagnosing` has the real ones. Checks never change anything that is kept.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Probes:
     now: Callable[[], datetime]
 
 
-def examine(
+def diagnose(
     settings: Settings, probes: Probes, *, database: Path, is_quick: bool = False, is_running: bool = False
 ) -> list[Finding]:
     """Every finding, in the order in which one would mend things.

@@ -24,7 +24,7 @@ from omni_watch.app.doctor import (
     check_models,
     check_speaker,
     check_state_dir,
-    examine,
+    diagnose,
 )
 from omni_watch.cabinet import Standing, State
 from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings, read_settings
@@ -281,7 +281,7 @@ class TestExamination:
         return replace(settings, feeds=(porch, hall), origin=Path("/c.toml"))
 
     def test_everything_is_looked_at_once(self, settings: Settings, tmp_path: Path) -> None:
-        found = examine(self.house(settings), self.probes([FakeProbe()]), database=tmp_path / "x.db")
+        found = diagnose(self.house(settings), self.probes([FakeProbe()]), database=tmp_path / "x.db")
 
         assert [each.area for each in found] == [
             "configuration",
@@ -305,7 +305,7 @@ class TestExamination:
             models=failing(AssertionError("read")),
         )
 
-        found = examine(self.house(settings), slow, database=tmp_path / "x.db", is_quick=True)
+        found = diagnose(self.house(settings), slow, database=tmp_path / "x.db", is_quick=True)
 
         assert [each.area for each in found][-3:] == ["feed porch", "feed hall", "broker"]
 
@@ -313,6 +313,6 @@ class TestExamination:
         asked: list[str] = []
         probes = replace(self.probes(), devices=lambda feed: [FakeProbe(what=asked.append(feed.name) or "")])  # type: ignore[func-returns-value]
 
-        examine(self.house(settings), probes, database=tmp_path / "x.db", is_running=True)
+        diagnose(self.house(settings), probes, database=tmp_path / "x.db", is_running=True)
 
         assert asked == ["porch"]
