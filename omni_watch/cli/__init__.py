@@ -26,6 +26,7 @@ from omni_watch.cli.run import run
 from omni_watch.cli.shell import Shell, add_shared_options
 from omni_watch.cli.task import task
 from omni_watch.cli.teach import teach
+from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ConfigError, OmniWatchError
 
 FAILED: Final = 1
@@ -98,7 +99,7 @@ def _failed(error: OmniWatchError, shell: Shell, arguments: Iterable[str]) -> in
     aside.print("[red]error:[/] ", end="")
     aside.print(str(error), markup=False, soft_wrap=True)
     if shell.is_verbose:
-        aside.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
+        aside.print(hide_credentials("".join(traceback.format_exception(error))), markup=False, soft_wrap=True)
     return code
 
 

@@ -76,7 +76,11 @@ def _stream_address(written: str, scheme: re.Match[str]) -> str:
         parts = urlsplit(written)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(f"{shown!r} is not an address: {error}") from error
+        # the library's own words would repeat half a password whose "/" was not escaped
+        raise ValueError(
+            f"{shown!r} is no address with a port from 1 to 65535; write / @ : ? of a password as %2F %40 %3A %3F, "
+            "or better use user and password_file"
+        ) from error
     if not host or any(character.isspace() for character in written) or port == 0:
         raise ValueError(f"{shown!r} names no host; expected {name}://HOST[:PORT]/PATH")
     return written

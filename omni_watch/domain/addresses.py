@@ -11,8 +11,9 @@ from typing import Final
 
 HIDDEN: Final = "***"
 
-# everything between "://" and the last "@" before the path: a password may itself contain "@", ":" or "?"
-_USERINFO: Final = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<userinfo>[^\s/]*)@", re.IGNORECASE)
+# everything up to the last "@": people write passwords with "@", ":", "/" and "?" unescaped, and rather a path is
+# hidden than half a password shown
+_USERINFO: Final = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*:/{1,2})\S*@", re.IGNORECASE)
 # cameras take credentials in the query too: ?user=admin&password=… and ?token=…
 _SECRET_FIELD: Final = re.compile(
     r"(?P<name>[?&;](?:[\w.-]*(?:user|usr|login|pass|pwd|token|auth|secret|signature|key)[\w.-]*|u|p)=)[^&;\s'\"<>]*",

@@ -185,6 +185,8 @@ class FakeApplication:
         on_progress: OnProgress | None,
     ) -> Mapping[str, Any]:
         self._ask("replay", clip=clip, tasks=tuple(tasks), teach=teach, is_progress_wanted=on_progress is not None)
+        if on_progress is not None:
+            on_progress(27.0, 40.0)
         return self.replayed
 
     def run_demo(self, console: Console, folder: Path | None) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from rich.console import Console
 
 from omni_watch.app.doctor import Finding
 from omni_watch.cli import run_command
@@ -318,6 +320,19 @@ class TestReplay:
 
         assert outcome.document == self.DOCUMENT
         assert outcome.err == ""
+
+    def test_somebody_who_looks_on_sees_how_far_it_is(self, terminal: Terminal) -> None:
+        terminal.application.replayed = self.DOCUMENT
+        paper = io.StringIO()
+
+        class Watched(Shell):
+            def aside(self) -> Console:
+                return Console(file=paper, force_terminal=True, width=80)
+
+        run_command(["replay", "kettle.mp4", "--task", KETTLE], Watched(given_application=terminal.application))
+
+        assert dict(terminal.application.asked)["replay"]["is_progress_wanted"] is True
+        assert "00:27.0" in paper.getvalue()
 
     def test_no_alert_is_said(self, terminal: Terminal) -> None:
         terminal.application.replayed = self.DOCUMENT | {"alerts": []}

@@ -69,6 +69,22 @@ def test_a_run_logs_plain_lines_where_nobody_supervises(config: Path, capsys: py
     ]
 
 
+def test_in_a_terminal_log_lines_stand_above_the_live_line(config: Path) -> None:
+    paper = io.StringIO()
+
+    class Watched(Shell):
+        def aside(self) -> Console:
+            return Console(file=paper, force_terminal=True, color_system=None, width=100)
+
+    application = fake_application(config.parent)
+    application.daemon = a_minute
+    run_command(["run", "--config", str(config)], Watched(given_application=application))
+
+    shown = paper.getvalue()
+    assert "INFO    ready\n" in shown
+    assert "watching 0 tasks | porch microphone waiting | step 20 ms p95 | 0 alerts" in shown
+
+
 def test_verbose_adds_a_line_for_each_unit(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(config, "-v")
 

@@ -21,6 +21,10 @@ def feed(line: str) -> str:
     return f'[[feeds]]\nname = "porch"\n{line}\n'
 
 
+NO_ADDRESS = (
+    "is no address with a port from 1 to 65535; write / @ : ? of a password as %2F %40 %3A %3F, or better use user and "
+    "password_file"
+)
 WRONG = {
     # addresses
     feed('video = "rstp://cam/1"'): "feeds.porch.video: 'rstp://cam/1' has unknown scheme; did you mean rtsp?",
@@ -31,9 +35,8 @@ WRONG = {
     ),
     feed('video = "rtsp:/cam/1"'): "feeds.porch.video: 'rtsp:/cam/1' lacks a slash; expected rtsp://…",
     feed('video = "rtsp:///1"'): "feeds.porch.video: 'rtsp:///1' names no host; expected rtsp://HOST[:PORT]/PATH",
-    feed('video = "rtsp://cam:99999/1"'): (
-        "feeds.porch.video: 'rtsp://cam:99999/1' is not an address: Port out of range 0-65535"
-    ),
+    feed('video = "rtsp://cam:99999/1"'): f"feeds.porch.video: 'rtsp://cam:99999/1' {NO_ADDRESS}",
+    feed('video = "rtsp://anna:hun/ter2@cam/1"'): f"feeds.porch.video: 'rtsp://***@cam/1' {NO_ADDRESS}",
     feed('video = "file:///clip.mp4"'): (
         "feeds.porch.video: 'file:///clip.mp4' is a file; write its path without file://"
     ),
