@@ -57,7 +57,7 @@ def line(numbers: HouseNumbers) -> Text:
     """`watching 3 tasks | porch 1.0 fps lag 0.2 s | step 21 ms p95 | 2 alerts`."""
     text = Text(overflow="ellipsis", no_wrap=True)
     count = numbers.tasks_watched
-    text.append(f"watching {count} task{'s' * (count != 1)}" if numbers.is_ready else "starting", style="bold")
+    text.append(f"watching {count} task{'s' * (count != 1)}" if numbers.is_ready else numbers.phase, style="bold")
     for name, feed in numbers.feeds.items():
         text.append(" | ").append_text(_feed(name, feed))
     if numbers.step_ms:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from omni_watch.watch.ports import Clock
+
+Phase = Literal["starting", "watching", "stopping"]
 
 STEPS_KEPT: Final = 600  # steps that percentiles are taken of: ten minutes of one feed
 SIGHTS_KEPT: Final = 30  # seconds that a feed's picture rate is taken of
@@ -31,7 +33,7 @@ class FeedNumbers:
 class HouseNumbers:
     """The whole house, as it is now."""
 
-    is_ready: bool
+    phase: Phase
     feeds: Mapping[str, FeedNumbers]
     units_decided: int
     units_missed: int  # skipped or dropped whole
@@ -42,6 +44,10 @@ class HouseNumbers:
     alerts: int
     outbox_pending: int | None  # None: nobody told yet
     restarts: int  # of workers and engines
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase == "watching"
 
     @property
     def tasks_watched(self) -> int:
@@ -69,7 +75,7 @@ class StatusObserver:
         self._feeds: dict[str, _Feed] = {}
         self._steps_ms: deque[float] = deque(maxlen=STEPS_KEPT)
         self._counts: dict[str, int] = {}
-        self._is_ready = False
+        self._phase: Phase = "starting"
         self._outbox_pending: int | None = None
 
     def on(self, event: str, **fields: Any) -> None:
@@ -84,14 +90,14 @@ class StatusObserver:
             case "outbox":
                 self._outbox_pending = fields["pending"]
             case "ready":
-                self._is_ready = True
+                self._phase = "watching"
             case "stopping":
-                self._is_ready = False
+                self._phase = "stopping"
 
     def numbers(self) -> HouseNumbers:
         """A picture of now; costs a sort of the last steps, so not to be taken for every unit."""
         return HouseNumbers(
-            is_ready=self._is_ready,
+            phase=self._phase,
             feeds={name: self._numbers_of(feed) for name, feed in sorted(self._feeds.items())},
             units_decided=self._count("unit.decided"),
             units_missed=self._count("unit.skipped", "unit.dropped"),

@@ -16,6 +16,8 @@ from omni_watch.cli import run_command
 from omni_watch.cli.live import LiveLine, line, live_line
 from omni_watch.cli.shell import Shell
 from omni_watch.config.settings import Settings
+from omni_watch.domain.units import FeedState, Sense
+from omni_watch.telemetry.fanout import Observers
 from omni_watch.telemetry.logs import LOGGER
 from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch.ports import Observer
@@ -44,11 +46,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def a_minute(settings: Settings, observers: Sequence[Observer]) -> None:
     """A daemon that starts, decides a unit, loses its microphone and stops."""
-    for observer in observers:
-        observer.on("ready")
-        observer.on("unit.decided", feed="porch", index=1, lag_s=0.1, step_ms=20.0, spoke=False, gaps=[])
-        observer.on("feed.state", feed="porch", sense="hearing", state="waiting", detail="unplugged")
-        observer.on("stopping")
+    told = Observers(*observers)
+    told.on("ready")
+    told.on("unit.decided", feed="porch", index=1, lag_s=0.1, step_ms=20.0, spoke=False, gaps=[])
+    told.feed_state("porch", Sense.HEARING, FeedState.WAITING, "unplugged")
+    told.on("stopping")
 
 
 def run(config: Path, *more: str) -> int:
@@ -83,6 +85,7 @@ def test_in_a_terminal_log_lines_stand_above_the_live_line(config: Path) -> None
     shown = paper.getvalue()
     assert "INFO    ready\n" in shown
     assert "watching 0 tasks | porch microphone waiting | step 20 ms p95 | 0 alerts" in shown
+    assert "stopping | " in shown
 
 
 def test_verbose_adds_a_line_for_each_unit(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
