@@ -1,1 +1,1 @@
-
+"""Observers: log lines, numbers, the service manager. And the clocks."""
