@@ -1,0 +1,138 @@
+"""A small program that plays one WAV file from its standard input through PortAudio, and ends.
+
+    python -m omni_watch.alerts.player [--device NAME_OR_NUMBER] [--probe] < sound.wav
+
+It is a process of its own because PortAudio may be used by one thread of a process at a time (the microphones use it in
+the daemon), lists devices only when it starts (a loudspeaker plugged in later would never be found), and cannot be
+trusted to stop at once; a process can be killed. Exit codes: 0 played, 75 (EX_TEMPFAIL of sysexits.h) the device is
+missing or busy, with the reason on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from omni_watch.alerts.wav import Sound
+
+TEMPORARY_FAILURE: Final = 75
+BLOCK_S: Final = 0.02
+LATENCY_S: Final = 0.2  # enough not to stutter beside a busy model; "high" of PulseAudio is over a second
+
+
+class NoDeviceError(Exception):
+    """Says what is missing, what was found, and what to do."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play standard input, or with `--probe` only say on which device and how it would be played."""
+    parser = argparse.ArgumentParser(prog="omni_watch.alerts.player", description="Play a WAV file from stdin.")
+    parser.add_argument("--device", help="name, part of a name, or number; default: the system's own")
+    parser.add_argument("--probe", action="store_true", help="say which device would be used and end")
+    options = parser.parse_args(arguments)
+    try:
+        portaudio = _load()
+        device = find_output(list(portaudio.query_devices()), portaudio.default.device[1], options.device)
+        if options.probe:
+            _, rate_hz = _accepted_form(portaudio, device, round(device["default_samplerate"]))
+            sys.stdout.write(f"{device['name']}, {rate_hz} Hz\n")
+        else:
+            play(portaudio, device, Sound.from_wav(sys.stdin.buffer.read()))
+    except (NoDeviceError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return TEMPORARY_FAILURE
+    return 0
+
+
+def find_output(devices: list[Mapping[str, Any]], default: int, wanted: str | None) -> Mapping[str, Any]:
+    """The output with this number, this name, or the first whose name contains it; without a wish the default one.
+
+    Raises:
+        NoDeviceError: there is none, with the names of those there are.
+    """
+    outputs = [device for device in devices if device["max_output_channels"] > 0]
+    if wanted is None:
+        found = [device for device in outputs if device["index"] == default] or outputs
+    elif wanted.isdecimal():
+        found = [device for device in outputs if device["index"] == int(wanted)]
+    else:
+        exact = [device for device in outputs if device["name"] == wanted]
+        found = exact or [device for device in outputs if wanted.casefold() in device["name"].casefold()]
+    if found:
+        return found[0]
+    known = ", ".join(f"{device['index']}: {device['name']}" for device in outputs) or "none at all"
+    raise NoDeviceError(f"no loudspeaker {wanted or 'is there'}; there is {known}; set voice.device to one of them")
+
+
+def play(portaudio: Any, device: Mapping[str, Any], sound: Sound) -> None:
+    """Play to the last sample.
+
+    Raises:
+        NoDeviceError: the device is busy or went away.
+    """
+    channels, rate_hz = _accepted_form(portaudio, device, sound.rate_hz)
+    pcm = _as_channels(_resampled(sound, rate_hz).pcm, channels)
+    block = round(BLOCK_S * rate_hz) * channels * 2
+    try:
+        with portaudio.RawOutputStream(
+            samplerate=rate_hz, device=device["index"], channels=channels, dtype="int16", latency=LATENCY_S
+        ) as stream:  # leaving it waits until everything was heard
+            for start in range(0, len(pcm), block):
+                stream.write(pcm[start : start + block])
+    except portaudio.PortAudioError as error:
+        raise NoDeviceError(f"loudspeaker {device['name']}: {_why(error)}; is it in use or unplugged?") from error
+
+
+def _load() -> Any:
+    try:
+        import sounddevice
+    except OSError as error:
+        raise NoDeviceError("speaking needs the PortAudio library; on Debian: apt install libportaudio2") from error
+    return sounddevice
+
+
+def _accepted_form(portaudio: Any, device: Mapping[str, Any], rate_hz: int) -> tuple[int, int]:
+    """(channels, rate) that the device takes, as near to mono at `rate_hz` as it can be."""
+    own_hz = round(device["default_samplerate"])
+    reason: Exception | None = None
+    for rate in dict.fromkeys((rate_hz, own_hz)):
+        for channels in (1, 2):
+            try:
+                portaudio.check_output_settings(device["index"], channels, "int16", samplerate=rate)
+            except portaudio.PortAudioError as error:
+                reason = error
+            else:
+                return channels, rate
+    raise NoDeviceError(f"loudspeaker {device['name']}: {_why(reason)}; is it in use or unplugged?") from reason
+
+
+def _why(error: object) -> str:
+    """PortAudio's words without its numbers."""
+    return str(error).partition(" [")[0]
+
+
+def _resampled(sound: Sound, rate_hz: int) -> Sound:
+    if sound.rate_hz == rate_hz:
+        return sound
+    import av  # only when needed: it takes longer to load than most devices need it
+    import numpy as np
+
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate_hz)
+    frame = av.AudioFrame.from_ndarray(np.frombuffer(sound.pcm, "<i2")[None, :], format="s16", layout="mono")
+    frame.sample_rate = sound.rate_hz
+    frames = [*resampler.resample(frame), *resampler.resample(None)]
+    return Sound(b"".join(each.to_ndarray().astype("<i2").tobytes() for each in frames), rate_hz)
+
+
+def _as_channels(pcm: bytes, channels: int) -> bytes:
+    if channels == 1:
+        return pcm
+    import numpy as np
+
+    return np.repeat(np.frombuffer(pcm, "<i2"), channels).tobytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Where a voice is heard: a loudspeaker, or files in a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from omni_watch.alerts.wav import Sound
+from omni_watch.domain.errors import ChannelUnavailable
+
+SLACK_S: Final = 15.0  # beyond the length of a sound: starting, opening the device, its buffers
+PROBE_LIMIT_S: Final = 10.0
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class Speaker(Protocol):
+    """Plays one sound at a time; whose turn it is, is decided elsewhere."""
+
+    name: str
+
+    async def play(self, wav: bytes, label: str) -> str:
+        """Play to the end; what was done, for people. When cancelled it falls silent within 50 ms.
+
+        Raises:
+            ChannelUnavailable: the device is missing or busy, the folder cannot be written.
+        """
+
+    async def close(self) -> None: ...
+
+
+class PortAudioSpeaker:
+    """Plays through PortAudio, in a process of its own for each sound: see `player.py` for why.
+
+    `device`: a name, part of a name, or a number; None is the system's default. It is looked for anew each time, so
+    one that was unplugged comes back by itself. `volume`: 0..1.
+    """
+
+    def __init__(self, device: str | None = None, volume: float = 1.0) -> None:
+        self.name = "loudspeaker" if device is None else f"loudspeaker {device!r}"
+        self._options = [] if device is None else [f"--device={device}"]
+        self._volume = volume
+
+    async def play(self, wav: bytes, label: str) -> str:
+        try:
+            sound = Sound.from_wav(wav).at_volume(self._volume)
+        except ValueError as error:
+            raise ChannelUnavailable(f"{self.name}: {error}") from error
+        await self._run_player(sound.to_wav(), sound.duration_s + SLACK_S)
+        return f"played {sound.duration_s:.1f} s"
+
+    async def probe(self) -> str:
+        """Which device would be used, and how.
+
+        Raises:
+            ChannelUnavailable: none can be used now; says which there are.
+        """
+        return (await self._run_player(b"", PROBE_LIMIT_S, "--probe")).decode().strip()
+
+    async def close(self) -> None:
+        """Nothing stays open between sounds."""
+
+    async def _run_player(self, wav: bytes, limit_s: float, *more: str) -> bytes:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            # -P: nothing that lies in the current folder is imported
+            *(sys.executable, "-P", "-m", "omni_watch.alerts.player", *self._options, *more),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,  # Ctrl-C at a terminal stops us in order
+        )
+        try:
+            async with asyncio.timeout(limit_s):
+                said, complaints = await process.communicate(wav)
+        except TimeoutError as error:
+            raise ChannelUnavailable(f"{self.name} was not done after {limit_s:.0f} s; is its device stuck?") from error
+        finally:
+            if process.returncode is None:  # timed out or cancelled: killing it is the quickest way to silence
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            last = complaints.decode(errors="replace").strip().splitlines()[-1:]
+            raise ChannelUnavailable("".join(last) or f"{self.name} failed ({process.returncode})")
+        return said
+
+
+class FileSpeaker:
+    """Writes each sound as `<label>.wav` into a folder: for houses without a loudspeaker, replay and the demo."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"folder {folder}"
+        self._folder = folder
+
+    async def play(self, wav: bytes, label: str) -> str:
+        path = self._folder / f"{_UNSAFE.sub('_', label)}.wav"
+        try:
+            await asyncio.to_thread(write_private, path, wav)
+        except OSError as error:
+            raise ChannelUnavailable(f"cannot write {path}: {error.strerror}") from error
+        return path.name
+
+    async def close(self) -> None:
+        """Nothing stays open."""
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, readable by us alone; its folder is made when missing. OSError: it cannot."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)  # 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).replace(path)
+    except OSError:
+        Path(draft).unlink(missing_ok=True)
+        raise

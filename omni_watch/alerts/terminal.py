@@ -1,0 +1,63 @@
+"""Alerts on a terminal, one line each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from omni_watch.domain.alerts import Alert, Delivery, Receipt
+from omni_watch.domain.errors import ChannelUnavailable
+from omni_watch.domain.rules import Priority
+from omni_watch.watch.ports import Clock
+
+EXPIRY_S: Final = 86_400.0
+STYLES: Final = {Priority.URGENT: "bold white on red", Priority.NORMAL: "bold green", Priority.LOW: "green"}
+
+
+class TerminalChannel:
+    """Implements `Channel`. Local time; the same alert twice is printed once."""
+
+    name = "terminal"
+
+    def __init__(self, console: Console, *, clock: Clock) -> None:
+        self._console = console
+        self._clock = clock
+        self._last: Alert | None = None
+
+    async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
+        """Print it.
+
+        Raises:
+            ChannelUnavailable: nobody reads our output any more.
+        """
+        if alert != self._last:
+            try:
+                self._console.print(line(alert), soft_wrap=True)
+            except OSError as error:
+                raise ChannelUnavailable(f"{self.name}: {error.strerror}") from error
+            self._last = alert
+        return Receipt(channel=self.name, at=self._clock.now(), detail="printed")
+
+    def expiry_s(self, priority: Priority) -> float:
+        return EXPIRY_S
+
+    async def close(self) -> None:
+        """The console belongs to whoever made it."""
+
+
+def line(alert: Alert) -> Text:
+    """`12:00:04  The kettle is full.  (Tell me …; kitchen, 27 s; 0.9 s after; taught)`."""
+    delay_s = (alert.decided_at - alert.condition_at).total_seconds()
+    means = ", ".join(each.value for each in alert.means)
+    return Text.assemble(
+        (f"{alert.decided_at.astimezone():%H:%M:%S}  ", "dim"),
+        (_shown(alert.text), STYLES[alert.priority]),
+        (f"  ({_shown(alert.task_text)}; {alert.feed}, {alert.stream_s:.0f} s; {delay_s:.1f} s after; {means})", "dim"),
+    )
+
+
+def _shown(text: str) -> str:
+    """Without control characters, which could steer the terminal."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
