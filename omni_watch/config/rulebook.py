@@ -91,6 +91,7 @@ class _TongueFile(_Strict):
     variants: str = Field(default="", description="pairs of characters; the first is read as the second")
     persons: dict[str, str] = Field(default={}, description="for a word the word that answers it")
     others: list[Line] = Field(default=[], description="a list of conditions that no rule means")
+    pronoun: str = Field(default="", description="the word that stands for any thing")
     sentence_end: str = Field(default=".", description="the mark that ends a sentence")
 
 
@@ -191,6 +192,7 @@ def _tongue(path: Path, problems: list[str]) -> Tongue | None:
         variants=variants,
         persons={word.lower(): answer for word, answer in entry.persons.items()},
         others=tuple(entry.others),
+        pronoun=entry.pronoun,
         sentence_end=entry.sentence_end,
     )
 

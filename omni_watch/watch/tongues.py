@@ -49,6 +49,7 @@ class Tongue:
     variants: Mapping[int, str] = field(default_factory=dict)  # characters that count as another one, for str.translate
     persons: Mapping[str, str] = field(default_factory=dict)  # my -> your
     others: tuple[str, ...] = ()  # things people ask for that no rule means
+    pronoun: str = ""  # stands for any thing
     sentence_end: str = "."
 
     @property
@@ -86,13 +87,13 @@ class Tongue:
 
     def stem(self, word: str) -> str:
         """What a word's forms have in common; one made-up string for "bark", "barks", "barked" and "barking"."""
-        if word in self.forms:
-            return self.forms[word]
+        word = self.forms.get(word, word)
         if not self.endings:
             return word
         for ending in self.endings:
             rest = word.removesuffix(ending)
-            if rest != word and len(rest) >= _SHORTEST_STEM and not rest.endswith(ending):
+            is_double = len(ending) == 1 and rest.endswith(ending)  # glass
+            if rest != word and len(rest) >= _SHORTEST_STEM and not is_double:
                 word = rest
                 break
         if len(word) > _SHORTEST_STEM and word[-1] == word[-2]:
