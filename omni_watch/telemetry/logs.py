@@ -30,6 +30,8 @@ LEVELS: Final[Mapping[str, int]] = {
     "alert.held": logging.DEBUG,
     "delivery.sending": logging.DEBUG,
     "outbox": logging.DEBUG,
+    "voice.speaking": logging.DEBUG,
+    "voice.silent": logging.DEBUG,  # it has finished speaking
     # a person may need to act
     "unit.skipped": logging.WARNING,
     "unit.dropped": logging.WARNING,
@@ -44,7 +46,6 @@ LEVELS: Final[Mapping[str, int]] = {
     "snapshot.not_read": logging.WARNING,
     "snapshot.not_deleted": logging.WARNING,
     "voice.failed": logging.WARNING,
-    "voice.silent": logging.WARNING,
     "voice.not_prepared": logging.WARNING,
     "model.lacking": logging.WARNING,
     "engine.failed": logging.WARNING,
