@@ -1,0 +1,67 @@
+"""The doctor's hands: the real probes behind `omni_watch.app.doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+
+from omni_watch.alerts.mqtt_check import check_broker
+from omni_watch.alerts.speakers import PortAudioSpeaker
+from omni_watch.app import doctor
+from omni_watch.app.channels import mqtt_settings, speaker_for
+from omni_watch.app.engines import open_cabinet
+from omni_watch.app.house import database_path
+from omni_watch.app.showing import is_daemon_running
+from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
+from omni_watch.sensing.probing import Probe, probe
+from omni_watch.store.care import check
+from omni_watch.telemetry.clock import SystemClock
+
+
+def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Finding]:
+    """What works, what does not, and what to do about it."""
+    clock = SystemClock()
+
+    def devices(feed: FeedSettings) -> Sequence[Probe]:
+        return probe(feed.video_address, feed.audio, clock=clock)
+
+    def broker(mqtt: MqttSettings) -> str:
+        return asyncio.run(check_broker(mqtt_settings(mqtt, settings.instance)))
+
+    probes = doctor.Probes(
+        devices=devices,
+        speaker=_speaker,
+        broker=broker,
+        models=open_cabinet(settings).verify,
+        database=check,
+        free_bytes=doctor.free_bytes,
+        is_clock_kept=_is_clock_kept,
+        now=clock.now,
+    )
+    running = is_daemon_running(settings.state_dir) if settings.state_dir.is_dir() else False
+    daemon = doctor.Finding("daemon", True if running else None, "running" if running else "not running")
+    return [daemon, *doctor.diagnose(settings, probes, database=database_path(settings), is_quick=is_quick)]
+
+
+def _speaker(voice: VoiceSettings) -> str:
+    """ChannelUnavailable when the loudspeaker cannot be used."""
+    speaker = speaker_for(voice)
+    if isinstance(speaker, PortAudioSpeaker):
+        return asyncio.run(speaker.probe())
+    return f"spoken alerts are written into {voice.folder}"
+
+
+def _is_clock_kept() -> bool | None:
+    """Whether the system keeps its clock synchronised; None when nobody tells."""
+    try:
+        said = subprocess.run(
+            ["timedatectl", "show", "--property=NTPSynchronized", "--value"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return {"yes": True, "no": False}.get(said.stdout.strip())
