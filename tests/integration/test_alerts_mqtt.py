@@ -14,6 +14,7 @@ import pytest
 
 from omni_watch.alerts import mqtt
 from omni_watch.alerts.mqtt import MqttChannel, MqttSettings
+from omni_watch.alerts.mqtt_check import check_broker
 from omni_watch.alerts.relay import Relay, RelaySettings
 from omni_watch.domain.alerts import Delivery, DeliveryState
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
@@ -445,6 +446,33 @@ async def test_tls_towards_a_port_that_speaks_none_is_explained(shared_broker: B
         told = alert()
         with pytest.raises(ChannelUnavailable, match=r"TLS failed|ended at once|cannot be reached"):
             await channel.send(told, delivery(told, "mqtt"))
+
+
+# --- the doctor's look ---
+
+
+async def test_the_doctor_says_what_works_and_leaves_nothing_behind(
+    shared_broker: Broker, instance: str, listen: Listen
+) -> None:
+    said = await check_broker(settings(shared_broker.port, instance))
+    assert "answers in MQTT 5" in said
+    subscriber = listen(shared_broker.port, f"omni_watch/{instance}/#")
+    subscriber.publish(f"omni_watch/{instance}/end", b"")
+    await subscriber.first_on(f"omni_watch/{instance}/end")
+    assert len(subscriber.messages) == 1
+
+
+async def test_the_doctor_speaks_to_an_old_broker_too(shared_broker: Broker, instance: str) -> None:
+    async with BadLine(shared_broker.port, is_old=True) as line:
+        assert "answers in MQTT 3.1.1" in await check_broker(settings(line.port, instance))
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["MQTT 5", "MQTT 3.1.1, which does not tell"])
+async def test_the_doctor_sees_that_we_may_not_publish(own_broker: Broker, instance: str, is_old: bool) -> None:
+    own_broker.with_access_list("topic read omni_watch/#\n").start()
+    async with BadLine(own_broker.port, is_old=is_old) as line:
+        with pytest.raises(ChannelUnavailable, match="allow our user to"):
+            await check_broker(settings(line.port, instance))
 
 
 # --- with the relay: nothing is lost ---
