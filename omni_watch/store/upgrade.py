@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,11 +108,14 @@ def known_revisions(scripts: Path | None = None) -> set[str]:
 
 def _is_there(path: Path) -> bool:
     try:
-        return path.stat().st_size > 0
+        found = path.stat()
     except FileNotFoundError:
         return False
     except OSError as error:
         raise StoreError(f"the database {path} cannot be looked at: {error.strerror}; check its directory") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"the database {path} cannot be opened: it is no file; choose another name for the database")
+    return found.st_size > 0
 
 
 def _create(path: Path) -> None:
