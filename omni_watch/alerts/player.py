@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from omni_watch.alerts.wav import Sound
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def find_output(devices: list[Mapping[str, Any]], default: int, wanted: str | None) -> Mapping[str, Any]:
+def find_output(devices: Sequence[Mapping[str, Any]], default: int, wanted: str | None) -> Mapping[str, Any]:
     """The output with this number, this name, or the first whose name contains it; without a wish the default one.
 
     Raises:

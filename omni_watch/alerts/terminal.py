@@ -25,6 +25,7 @@ class TerminalChannel:
         self._console = console
         self._clock = clock
         self._last: Alert | None = None
+        self._is_unread = False
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
         """Print it.
@@ -33,10 +34,7 @@ class TerminalChannel:
             ChannelUnavailable: nobody reads our output any more.
         """
         if alert != self._last:
-            try:
-                self._console.print(line(alert), soft_wrap=True)
-            except OSError as error:
-                raise ChannelUnavailable(f"{self.name}: {error.strerror}") from error
+            self._print(line(alert))
             self._last = alert
         return Receipt(channel=self.name, at=self._clock.now(), detail="printed")
 
@@ -45,6 +43,17 @@ class TerminalChannel:
 
     async def close(self) -> None:
         """The console belongs to whoever made it."""
+
+    def _print(self, text: Text) -> None:
+        if self._is_unread:
+            raise ChannelUnavailable(f"{self.name}: nobody reads our output any more")
+        try:
+            self._console.print(text, soft_wrap=True)
+        except SystemExit as error:  # rich ends the program at a broken pipe; other channels may still tell people
+            self._is_unread = True
+            raise ChannelUnavailable(f"{self.name}: nobody reads our output any more") from error
+        except OSError as error:
+            raise ChannelUnavailable(f"{self.name}: {error.strerror}") from error
 
 
 def line(alert: Alert) -> Text:
