@@ -5,4 +5,7 @@ from __future__ import annotations
 pytest_plugins = [
     "tests.fixtures_broker",
     "tests.fixtures_models",
+    "tests.fixtures_rtsp",
+    "tests.fixtures_pulse",
+    "tests.fixtures_house",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Sequence
 
 from omni_watch.alerts.mqtt_check import check_broker
@@ -16,7 +15,7 @@ from omni_watch.app.showing import is_daemon_running
 from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
 from omni_watch.sensing.probing import Probe, probe
 from omni_watch.store.care import check
-from omni_watch.telemetry.clock import SystemClock
+from omni_watch.telemetry.clock import SystemClock, is_synchronised
 
 
 def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Finding]:
@@ -36,12 +35,11 @@ def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Findi
         models=open_cabinet(settings).verify,
         database=check,
         free_bytes=doctor.free_bytes,
-        is_clock_kept=_is_clock_kept,
+        is_clock_kept=is_synchronised,
         now=clock.now,
     )
     running = is_daemon_running(settings.state_dir) if settings.state_dir.is_dir() else False
-    daemon = doctor.Finding("daemon", True if running else None, "running" if running else "not running")
-    return [daemon, *doctor.diagnose(settings, probes, database=database_path(settings), is_quick=is_quick)]
+    return doctor.diagnose(settings, probes, database=database_path(settings), is_quick=is_quick, is_running=running)
 
 
 def _speaker(voice: VoiceSettings) -> str:
@@ -50,18 +48,3 @@ def _speaker(voice: VoiceSettings) -> str:
     if isinstance(speaker, PortAudioSpeaker):
         return asyncio.run(speaker.probe())
     return f"spoken alerts are written into {voice.folder}"
-
-
-def _is_clock_kept() -> bool | None:
-    """Whether the system keeps its clock synchronised; None when nobody tells."""
-    try:
-        said = subprocess.run(
-            ["timedatectl", "show", "--property=NTPSynchronized", "--value"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return {"yes": True, "no": False}.get(said.stdout.strip())
