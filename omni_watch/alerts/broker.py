@@ -253,7 +253,13 @@ class Connection:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(ChannelUnavailable(f"the connection to {self._where} ended: {why}"))
+        self._let_go()
         self._on_end()
+
+    def _let_go(self) -> None:
+        """No callbacks, no circle of references: paho closes its sockets when its client is collected, so at once."""
+        client = self._client
+        client.on_connect = client.on_disconnect = client.on_publish = client.on_subscribe = client.on_message = None
 
     def _accepted(self, reason: ReasonCode, packet_max: int | None, qos_max: int) -> None:
         if self._opened.done():

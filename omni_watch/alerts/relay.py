@@ -107,7 +107,6 @@ class Relay:
         for lane in self._lanes:
             if lane.channel.name == channel:
                 lane.state.recovered()
-                lane.wake()
 
     async def drain(self, deadline_s: float) -> int:
         """Send what can be sent within `deadline_s` seconds, then stop; how many deliveries stay for the next start.
@@ -156,6 +155,7 @@ class _ChannelState:
         self._jitter = jitter
         self._failures = 0
         self._until_s: float | None = None
+        self.bells: list[asyncio.Event] = []  # of the lanes
 
     @property
     def pause_left_s(self) -> float:
@@ -174,8 +174,11 @@ class _ChannelState:
         return length_s
 
     def recovered(self) -> None:
+        """End the pause, for whoever waits for its end."""
         self._failures = 0
         self._until_s = None
+        for bell in self.bells:
+            bell.set()
 
 
 class _Lane:
@@ -200,6 +203,7 @@ class _Lane:
         self._observer = observer
         self._settings = settings
         self._called = asyncio.Event()
+        state.bells.append(self._called)
         self._stops_when_idle = False
 
     def wake(self) -> None:
@@ -281,7 +285,7 @@ class _Lane:
     def _sent(self, sending: Delivery, receipt: Receipt) -> Delivery:
         if self.state.is_away:
             self._observer.on("channel.back", channel=self.channel.name)
-        self.state.recovered()
+            self.state.recovered()
         return sending.to(DeliveryState.SENT, detail=_short(receipt.detail))
 
     def _unavailable(self, sending: Delivery, why: str) -> Delivery:

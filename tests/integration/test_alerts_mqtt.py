@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,10 +18,12 @@ from omni_watch.alerts import mqtt
 from omni_watch.alerts.mqtt import MqttChannel, MqttSettings
 from omni_watch.alerts.mqtt_check import check_broker
 from omni_watch.alerts.relay import Relay, RelaySettings
-from omni_watch.domain.alerts import Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
-from omni_watch.domain.tasks import Task
+from omni_watch.domain.rules import Repeat
+from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.domain.units import Frame
+from omni_watch.store.thread import SqlStore
 from omni_watch.telemetry.clock import SystemClock
 from tests.fakes.fake_channel import alert, delivery
 from tests.fakes.fake_clock import NOON
@@ -82,6 +86,12 @@ async def until(fact: Callable[[], bool], deadline_s: float = 10.0) -> None:
 
 def a_task(task_id: str = "kettle") -> Task:
     return Task(id=task_id, text="Tell me", language="en", message="Full.", set_by="cli", set_at=NOON)
+
+
+def waiting(told: Alert) -> Delivery:
+    """Its delivery, as the heartbeat commits it."""
+    expires_at = told.decided_at + timedelta(hours=1)
+    return Delivery(alert_id=told.id, channel="mqtt", due_at=told.decided_at, expires_at=expires_at)
 
 
 @pytest.fixture(autouse=True)
@@ -395,6 +405,23 @@ async def test_states_are_told_again_to_a_broker_that_forgot_them(
         subscriber.close()
 
 
+async def test_connections_that_come_and_go_leave_no_open_sockets_and_no_threads(
+    shared_broker: Broker, instance: str
+) -> None:
+    async with BadLine(shared_broker.port) as line, connected(settings(line.port, instance)) as channel:
+        gc.disable()  # or it would tidy up what we forgot
+        try:
+            counts = []
+            for dials in range(2, 9):
+                await line.hang_up()
+                await until(lambda n=dials: line.dials == n and channel.status.is_online)  # type: ignore[misc]
+                counts.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count()))
+        finally:
+            gc.enable()
+    assert counts[-1][0] <= counts[0][0] + 4, counts
+    assert counts[-1][1] <= counts[0][1] + 1, counts
+
+
 # --- TLS ---
 
 # paho leaves the socket of a failed handshake to the garbage collector
@@ -478,37 +505,42 @@ async def test_the_doctor_sees_that_we_may_not_publish(own_broker: Broker, insta
 # --- with the relay: nothing is lost ---
 
 
+@pytest.fixture
+async def sql_store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    store = await SqlStore.open(tmp_path / "omni-watch.db")
+    yield store
+    await store.close()
+
+
 async def test_an_alert_decided_while_the_broker_is_down_arrives_once_after_it_returns(
-    own_broker: Broker, instance: str, listen: Listen
+    own_broker: Broker, instance: str, listen: Listen, sql_store: SqlStore
 ) -> None:
     own_broker.start()
     subscriber = listen(own_broker.port, f"omni_watch/{instance}/alert")
-    store, observer = FakeStore(), FakeObserver()
+    observer = FakeObserver()
+    await sql_store.transact(lambda tx: tx.tasks.add(replace(a_task(), repeat=Repeat.EACH, state=TaskState.FIRED)))
     async with BadLine(own_broker.port) as line, connected(settings(line.port, instance)) as channel:
-        relay = Relay(store, [channel], SystemClock(), observer, settings=RelaySettings(first_pause_s=0.05))
+        relay = Relay(sql_store, [channel], SystemClock(), observer, settings=RelaySettings(first_pause_s=0.05))
         channel._on_ready = lambda: relay.retry_now("mqtt")
         worker = asyncio.create_task(relay.run())
         line.is_cut = True
         own_broker.kill()
         for number in (1, 2, 3):
             told = alert(occurrence=number, decided_at=datetime.now(UTC))
-            waiting = Delivery(
-                alert_id=told.id,
-                channel="mqtt",
-                due_at=told.decided_at,
-                expires_at=told.decided_at + timedelta(hours=1),
-            )
-            await store.transact(lambda tx, a=told, d=waiting: tx.alerts.add(a, [d]))  # type: ignore[misc]
+            await sql_store.transact(lambda tx, a=told: tx.alerts.add(a, [waiting(a)]))  # type: ignore[misc]
             relay.wake()
         await until(lambda: bool(observer.named("channel.away")))
         own_broker.start()
         await asyncio.to_thread(subscriber.until_ready)
         line.is_cut = False
         await subscriber.until(lambda: len(subscriber.messages) >= 3)
-        await until(lambda: store.shelves.snapshot().deliveries["kettle-3", "mqtt"].state is DeliveryState.SENT)
+        await until(lambda: len(observer.named("delivery.sent")) == 3)
         assert await relay.drain(5) == 0
         await worker
     assert [message.json["alert_id"] for message in subscriber.messages] == ["kettle-1", "kettle-2", "kettle-3"]
+    task = await sql_store.transact(lambda tx: tx.tasks.get("kettle"))
+    assert task is not None
+    assert task.state is TaskState.COOLING, "the cooldown began when it was told"
 
 
 async def test_a_broker_killed_in_the_middle_of_a_delivery_costs_no_alert(
@@ -522,10 +554,7 @@ async def test_a_broker_killed_in_the_middle_of_a_delivery_costs_no_alert(
         worker = asyncio.create_task(relay.run())
         line.swallows = True  # the message is on its way, and its acknowledgement never comes
         told = alert(decided_at=datetime.now(UTC))
-        waiting = Delivery(
-            alert_id=told.id, channel="mqtt", due_at=told.decided_at, expires_at=told.decided_at + timedelta(hours=1)
-        )
-        await store.transact(lambda tx: tx.alerts.add(told, [waiting]))
+        await store.transact(lambda tx: tx.alerts.add(told, [waiting(told)]))
         relay.wake()
         await until(lambda: store.shelves.deliveries["kettle-1", "mqtt"].state is DeliveryState.SENDING)
         line.is_cut = True

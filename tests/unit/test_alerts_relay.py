@@ -182,6 +182,8 @@ async def test_an_urgent_alert_goes_out_while_a_normal_one_is_still_being_spoken
 async def test_an_urgent_alert_is_tried_at_once_though_the_channel_seemed_away() -> None:
     channel = FakeChannel(troubles=[ChannelUnavailable("down")])
     desk = Desk(channel)
+    patient = RelaySettings(first_pause_s=1000.0, longest_pause_s=1000.0)
+    desk.relay = Relay(desk.store, [channel], desk.clock, desk.observer, settings=patient, jitter=lambda: 1.0)
     async with desk.running():
         await desk.queue(*each_of(1))
         await desk.until(lambda: bool(desk.observer.named("channel.away")))
