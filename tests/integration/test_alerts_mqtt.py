@@ -84,6 +84,10 @@ async def until(fact: Callable[[], bool], deadline_s: float = 10.0) -> None:
             await asyncio.sleep(0.01)
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def a_task(task_id: str = "kettle") -> Task:
     return Task(id=task_id, text="Tell me", language="en", message="Full.", set_by="cli", set_at=NOON)
 
@@ -415,7 +419,7 @@ async def test_connections_that_come_and_go_leave_no_open_sockets_and_no_threads
             for dials in range(2, 9):
                 await line.hang_up()
                 await until(lambda n=dials: line.dials == n and channel.status.is_online)  # type: ignore[misc]
-                counts.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count()))
+                counts.append((open_files(), threading.active_count()))
         finally:
             gc.enable()
     assert counts[-1][0] <= counts[0][0] + 4, counts
