@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from omni_watch.domain.errors import StoreError
-from omni_watch.store.copies import copy_database, free_name
+from omni_watch.store.copies import connect_existing, copy_database, free_name
 from omni_watch.store.faults import is_damage, store_error, translated
 from omni_watch.store.upgrade import HEAD, known_revisions, revision_of
 
@@ -48,7 +48,7 @@ def check(path: Path) -> Health:
     revision = revision_of(path)
     if revision is None:
         raise StoreError(f"{path} is empty; `omni-watch run` or any `omni-watch task` command makes its tables")
-    with translated(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with translated(path), closing(connect_existing(path)) as connection:
         return Health(
             path=path,
             revision=revision,

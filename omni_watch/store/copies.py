@@ -34,11 +34,19 @@ def copy_database(source: Path, to: Path) -> None:
 
 
 def _pour(source: Path, partial: Path) -> None:
-    with translated(source), closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as origin:
+    with translated(source), closing(connect_existing(source)) as origin:
         origin.execute("PRAGMA schema_version")  # a file that is no database must say so in its own name
         with translated(partial), closing(sqlite3.connect(partial)) as copy:
             origin.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+
+
+def connect_existing(path: Path) -> sqlite3.Connection:
+    """A plain connection to a database that is there; reads also what may not be written.
+
+    Not opened read-only, since such a connection leaves a log and an index behind beside the file.
+    """
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
 
 
 def free_name(directory: Path, stem: str, suffix: str) -> Path:

@@ -14,7 +14,7 @@ from sqlalchemy import NullPool, create_engine, event
 
 import omni_watch
 from omni_watch.domain.errors import StoreError
-from omni_watch.store.copies import copy_database, free_name
+from omni_watch.store.copies import connect_existing, copy_database, free_name
 from omni_watch.store.faults import translated
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def revision_of(path: Path) -> str | None:
     Raises:
         StoreError: not a database, not ours, or not readable.
     """
-    with translated(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with translated(path), closing(connect_existing(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables:
-            return None
         row = None
         if "alembic_version" in tables:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if row is None and tables <= {"alembic_version"}:
+        return None
     if row is None:
         raise StoreError(
             f"{path} is a database, but not one of omni-watch (it has no revision); "
