@@ -36,6 +36,10 @@ check: setup-dev ## format, lint, types and the contracts between the layers; ch
 bench: packages-test setup-dev models ## measure speed and memory, printed with machine and commit
 	$(PYTHON) tests/bench/run.py $(BENCHES)
 
+.PHONY: soak
+soak: packages-test setup-dev models ## a day of stream in virtual time: nothing may grow (a quarter of an hour)
+	$(PYTHON) -m pytest -m soak -s tests/soak
+
 .PHONY: setup
 setup: venv ## make .venv with bin/omni-watch in it
 	@$(MAKE) $(VENV)/.stamp-run
