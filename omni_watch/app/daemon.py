@@ -134,6 +134,8 @@ class Daemon:
         self._rules: Mapping[str, Rule] = {}
         self._watched: list[Watching] = []
         self._failed: list[FeedError] = []
+        self._rehearsed: set[tuple[str, str]] = set()
+        self._rehearsing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Start, watch, stop."""
@@ -258,11 +260,14 @@ class Daemon:
         self._observer.on("stopping")
         await asyncio.gather(*(watching.feed.close() for watching in self._watched))
         _, late = await asyncio.wait(hearts, timeout=STOP_HEARTS_S) if hearts else (set(), set())
+        if self._rehearsing is not None:
+            self._rehearsing.cancel()
         for heart in late:
             self._observer.on("stop.late", worker=heart.get_name())
             heart.cancel()
         await asyncio.gather(*(watching.roster.close() for watching in self._watched))
         self._observer.on("outbox", pending=await parts.relay.drain(STOP_RELAY_S))
+        await parts.channels.close()  # while MQTT's own worker still runs: it has to say `offline`
 
     async def _keep_up(self, parts: Parts) -> None:
         """Notice what others changed (the command line, a timer, the relay) and act on it."""
@@ -291,9 +296,27 @@ class Daemon:
         if await answer_wishes(store, frames, clock=self._clock):
             self._look.set()  # what was shown is for the next session
         await self._forget(parts)
+        self._rehearse(parts)
         await parts.publisher.publish_tasks()
         self._observer.on("outbox", pending=await store.transact(lambda tx: tx.alerts.unfinished()))
         parts.relay.wake()
+
+    def _rehearse(self, parts: Parts) -> None:
+        """Have the words of every watched task ready, so that an alert is spoken without waiting for the voice."""
+        speech = parts.channels.speech
+        said = {(t.message, t.language) for watching in self._watched for t in watching.roster.tasks.values()}
+        if speech is None or said <= self._rehearsed:
+            return
+        new, self._rehearsed = said - self._rehearsed, said
+        before = self._rehearsing
+
+        async def one_by_one() -> None:  # each may start a program that takes a core for a second
+            if before is not None:
+                await before
+            for words in sorted(new):
+                await speech.prepare(*words)
+
+        self._rehearsing = asyncio.create_task(one_by_one(), name="rehearsal")
 
     async def _forget(self, parts: Parts) -> None:
         """What is older than the retention says."""

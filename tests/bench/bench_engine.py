@@ -24,7 +24,9 @@ def bench(report: Report) -> None:
     report.measured("engine: step, sound + taught region + display, p95", steps["p95"], "ms", at_most=120)
     report.measured("engine: longest step", steps["max"], "ms")
     walking_s = document["wall_s"]
-    report.measured("replay: whole run with start and teaching", document["duration_s"] / walking_s, "x life", at_least=8)
+    report.measured(
+        "replay: whole run with start and teaching", document["duration_s"] / walking_s, "x life", at_least=8
+    )
     report.measured("replay: peak memory", document["rss_mb_peak"], "MB", at_most=700)
 
 

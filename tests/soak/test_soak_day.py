@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
@@ -74,12 +75,13 @@ class Day:
         for index in range(self._seconds):
             yield unit(index, audio=self._sound(index), frame=self._pictures[index % 8])
 
-    def _sound(self, index: int) -> np.ndarray:
-        noise = self._noise[index % 16].copy()
+    def _sound(self, index: int) -> NDArray[np.float32]:
+        heard = self._noise[index % 16].copy()
         since = index % EVENT_EVERY_S - EVENT_EVERY_S // 2
-        piece = self._beeps[max(since, 0) * SAMPLES_PER_UNIT : (since + 1) * SAMPLES_PER_UNIT] if since >= 0 else []
-        noise[: len(piece)] += piece
-        return noise
+        if since >= 0:
+            piece = self._beeps[since * SAMPLES_PER_UNIT : (since + 1) * SAMPLES_PER_UNIT]
+            heard[: len(piece)] += piece
+        return heard
 
     async def close(self) -> None:
         pass
