@@ -55,6 +55,7 @@ def test_where_the_sound_is_cut_never_changes_the_rows(cuts: list[int]) -> None:
         ("a kitchen timer: short and fast", sounds.row(2700, 0.09, 0.11, 6, square=True), 6),
         ("a smoke alarm: three times three", sounds.bursts(3100, 3, 0.5, 0.5, 1.0, 3), 9),
         ("an alarm clock: bursts of four pips", sounds.bursts(2400, 4, 0.08, 0.08, 0.5, 5), 5),
+        ("an alarm clock that rings in pairs", sounds.bursts(2700, 2, 0.09, 0.1, 0.45, 5), 5),
         ("low and long", sounds.row(880, 0.4, 0.4, 4), 4),
     ],
 )

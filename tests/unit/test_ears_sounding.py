@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def beeping(count: int, first_at_s: float = 101.25) -> Heard:
     return Heard(row=row)
 
 
-def told_in(watcher: Watcher, seconds: list[Heard | None]) -> list[int]:
+def told_in(watcher: Watcher, seconds: Sequence[Heard | None]) -> list[int]:
     gate, told = Gate.fresh(watcher.gate), []
     for second, heard in enumerate(seconds):
         evidence = watcher.step(unit(second), heard)
@@ -62,7 +64,7 @@ def test_bouts_of_barks_within_the_rearm_time_are_told_once() -> None:
 
 
 def test_an_alarm_with_pauses_is_told_once() -> None:
-    alarm: list[Heard | None] = [beeping(3), QUIET, QUIET, beeping(6), QUIET, QUIET, beeping(9)]
+    alarm = [beeping(3), QUIET, QUIET, beeping(6), QUIET, QUIET, beeping(9)]
     assert told_in(BeepWatcher(3), [QUIET] * 4 + alarm) == [4]
 
 

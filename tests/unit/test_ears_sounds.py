@@ -66,8 +66,15 @@ TABLE = """
 of = 2
 in = 3
 [beeps]
-unless = ["Crow"]
-unless_above = 0.4
+voices = ["Crow"]
+voices_above = 0.4
+music = ["Music"]
+music_above = 0.5
+alarms = ["Alarm"]
+alarms_above = 0.25
+long_s = 0.4
+whistles = ["Whistle"]
+whistles_above = 0.3
 [groups.dog]
 classes = ["Dog", "Bark"]
 sustained = 0.4
@@ -78,15 +85,36 @@ single = 0.8
 def load(text: str, folder: Path) -> SoundTable:
     path = folder / "sounds.toml"
     path.write_text(text)
-    return SoundTable.load(["Dog", "Bark", "Crow", "Speech"], path)
+    return SoundTable.load(["Dog", "Bark", "Crow", "Music", "Alarm", "Whistle"], path)
 
 
 def test_a_table_names_classes_and_means_indices(tmp_path: Path) -> None:
     table = load(TABLE, tmp_path)
     assert table.groups["dog"].classes == (DOG, BARK)
-    assert table.explains_beeps(patches(0.0, crow=0.4))
-    assert not table.explains_beeps(patches(1.0, crow=0.3))
-    assert not table.explains_beeps(patches())
+    assert table.beeps.long_s == 0.4
+
+
+@pytest.mark.parametrize(
+    ("crow", "music", "alarm", "whistle", "length_s", "is_explained"),
+    [
+        (0.4, 0.0, 0.9, 0.0, 0.9, True),
+        (0.3, 0.4, 0.0, 0.2, 0.1, False),
+        (0.0, 0.5, 0.2, 0.0, 0.3, True),
+        (0.0, 0.9, 0.25, 0.0, 0.1, False),
+        (0.0, 0.9, 0.0, 0.0, 0.4, False),
+        (0.0, 0.0, 0.5, 0.6, 0.9, True),
+        (0.0, 0.0, 0.7, 0.6, 0.1, False),
+    ],
+)
+def test_cries_and_whistles_explain_any_row_and_music_short_ones_without_an_alarm(
+    crow: float, music: float, alarm: float, whistle: float, length_s: float, is_explained: bool, tmp_path: Path
+) -> None:
+    heard = np.array([[0, 0, crow, 0, 0, 0], [0, 0, 0, music, alarm, whistle]], np.float32)
+    assert load(TABLE, tmp_path).beeps.explains(length_s, heard) is is_explained
+
+
+def test_before_the_first_patch_nothing_explains_a_row(tmp_path: Path) -> None:
+    assert not load(TABLE, tmp_path).beeps.explains(0.1, np.zeros((0, 6), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +127,7 @@ def test_a_table_names_classes_and_means_indices(tmp_path: Path) -> None:
         ("sustained = 0.4", "sustaind = 0.4"),
         ("of = 2", "of = 4"),
         ("[groups.dog]", "[groups.dog"),
-        ('unless = ["Crow"]', 'unless = "Crow"'),
+        ('voices = ["Crow"]', 'voices = "Crow"'),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused_by_name(good: str, bad: str, tmp_path: Path) -> None:

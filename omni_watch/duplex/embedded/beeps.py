@@ -2,7 +2,8 @@
 
 A beep is a stretch of spectrogram frames that one steady tone rules; a row is beeps of like pitch and length that
 follow one another. All memory goes in and comes out as `BeepState`, so that where the sound is cut cannot matter.
-Crying babies and crowing cocks make rows too: `ears.py` has YAMNet refuse those.
+Crying babies, crowing cocks, whistling kettles and
+music make rows too: `ears.py` has YAMNet refuse those.
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ ECHO_FRAMES: Final = round(0.5 / HOP_S)
 
 SHORTEST_FRAMES: Final = 4
 LONGEST_FRAMES: Final = round(2.5 / HOP_S)  # a longer tone is a whistle or a hum
-STEADY_BINS: Final = 1.5  # how far a tone may stray from its mean
-GLIDE_BINS: Final = 12.0  # a tone that goes over into one so near glides, as voices and whistles do, and is no beep
+STEADY_BINS: Final = 0.8  # how far a tone may stray from its mean
+GLIDE_BINS: Final = 12.0  # a tone that goes over into one so near glides, as voices and whistles do, and is no beep ...
+STRAY_FRAMES: Final = 3  # ... unless only its fading strays
 
-LIKE_PITCH: Final = 0.04
-LIKE_LENGTH: Final = 2.0
+LIKE_PITCH: Final = 0.015  # machines keep their pitch
+LIKE_LENGTH: Final = 1.5
 SHORTEST_GAP_S: Final = 0.03
 LONGEST_GAP_S: Final = 1.7
-LIKE_PERIOD: Final = 1.25  # a machine keeps time, a voice or a tune seldom does
+LIKE_PERIOD: Final = 1.15  # ... and time
+SLACK_S: Final = 2 * HOP_S  # what noise and echoes add to or take from either
 
 Floats = NDArray[np.float32]
 
@@ -70,8 +73,8 @@ class Row:
     count: int
     first: Beep
     last: Beep
-    period_s: float | None = None  # between the last two beginnings
-    is_regular: bool = False  # two periods in succession were alike
+    periods_s: tuple[float, ...] = ()  # between the last beginnings, newest last
+    is_regular: bool = False  # the beginnings kept time at least once
 
     @property
     def is_believable(self) -> bool:
@@ -79,14 +82,13 @@ class Row:
         return self.count == 2 or self.is_regular
 
     def with_beep(self, beep: Beep) -> Row:
-        period_s = beep.start_s - self.last.start_s
-        is_like = self.period_s is not None and _ratio(period_s, self.period_s) <= LIKE_PERIOD
+        periods_s = (*self.periods_s, beep.start_s - self.last.start_s)[-4:]
         return replace(
             self,
             count=self.count + 1,
             last=beep,
-            period_s=period_s,
-            is_regular=self.is_regular or is_like,
+            periods_s=periods_s,
+            is_regular=self.is_regular or _keeps_time(periods_s),
         )
 
     def takes(self, beep: Beep) -> bool:
@@ -94,7 +96,7 @@ class Row:
         return (
             SHORTEST_GAP_S <= beep.start_s - self.last.end_s <= LONGEST_GAP_S
             and abs(beep.pitch_hz / self.last.pitch_hz - 1) <= LIKE_PITCH
-            and _ratio(beep.length_s, self.last.length_s) <= LIKE_LENGTH
+            and _alike(beep.length_s, self.last.length_s, LIKE_LENGTH)
         )
 
 
@@ -105,7 +107,7 @@ class Tone:
     first: int  # frame
     frames: int
     bins: float  # sum of the ruling bins, for their mean
-    glides: bool = False
+    strayed: int = 0  # frames since, in which it was near its mean but not at it
 
     @property
     def mean_bin(self) -> float:
@@ -204,11 +206,11 @@ def _after_frame(tone: Tone | None, bin_: float | None, frame: int) -> tuple[Ton
     begun = Tone(first=frame, frames=1, bins=bin_)
     if tone is None:
         return begun, None
-    strayed = abs(bin_ - tone.mean_bin)
-    if strayed <= STEADY_BINS:
+    away = abs(bin_ - tone.mean_bin)
+    if away <= STEADY_BINS:
         return replace(tone, frames=tone.frames + 1, bins=tone.bins + bin_), None
-    if strayed <= GLIDE_BINS:
-        return replace(begun, glides=True), None
+    if away <= GLIDE_BINS:
+        return replace(tone, strayed=tone.strayed + 1, bins=tone.bins + bin_, frames=tone.frames + 1), None
     return begun, _beep(tone)
 
 
@@ -217,7 +219,7 @@ def _beep(tone: Tone) -> Beep | None:
 
     Times are those of the frames' middles.
     """
-    if tone.glides or not SHORTEST_FRAMES <= tone.frames <= LONGEST_FRAMES:
+    if tone.strayed > STRAY_FRAMES or not SHORTEST_FRAMES <= tone.frames <= LONGEST_FRAMES:
         return None
     start_s = tone.first * HOP_S + FFT / 2 / SAMPLE_RATE_HZ
     pitch_hz = (tone.mean_bin + FIRST_BIN) * BIN_HZ
@@ -241,6 +243,16 @@ def _open(rows: tuple[Row, ...], now_s: float) -> tuple[Row, ...]:
     return tuple(row for row in rows if row.last.end_s >= oldest_s)
 
 
-def _ratio(one: float, other: float) -> float:
-    """How many times the greater is the smaller."""
-    return max(one, other) / max(min(one, other), 1e-9)
+def _keeps_time(periods_s: tuple[float, ...]) -> bool:
+    """Whether the last two periods are alike, or the last two pairs: some alarm clocks ring in pairs with pauses."""
+    newest_first = periods_s[::-1]
+    return any(
+        len(newest_first) >= 2 * lag
+        and all(_alike(newest_first[i], newest_first[i + lag], LIKE_PERIOD) for i in range(lag))
+        for lag in (1, 2)
+    )
+
+
+def _alike(one_s: float, other_s: float, ratio: float) -> bool:
+    less_s, more_s = sorted((one_s, other_s))
+    return more_s <= less_s * ratio or more_s - less_s <= SLACK_S

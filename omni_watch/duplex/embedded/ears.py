@@ -80,9 +80,10 @@ class Ears:
         )
 
     def _row(self, rows: tuple[Row, ...], probabilities: Floats, began_s: float) -> BeepRow | None:
-        """The longest believable row, on the feed's timeline, unless a cry or a crow explains it."""
-        believed = [row for row in rows if row.is_believable]
-        if not believed or self._table.explains_beeps(probabilities):
+        """The longest believable row, on the feed's timeline, unless cries, crows or music explain it."""
+        doubt = self._table.beeps
+        believed = [row for row in rows if row.is_believable and not doubt.explains(row.last.length_s, probabilities)]
+        if not believed:
             return None
         longest = max(believed, key=lambda row: row.count)
         return BeepRow(

@@ -40,12 +40,37 @@ class SoundGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeepDoubt:
+    """When a row of beep-like tones is none: somebody cries or crows, a kettle whistles, or music plays its notes."""
+
+    voices: tuple[int, ...]
+    voices_above: float
+    music: tuple[int, ...]
+    music_above: float
+    alarms: tuple[int, ...]  # classes that speak for beeps in spite of music
+    alarms_above: float
+    long_s: float  # tunes seldom repeat one note as long as that
+    whistles: tuple[int, ...]  # explain a row when they are more probable than alarms, too ...
+    whistles_above: float  # ... and have at least this probability
+
+    def explains(self, length_s: float, probabilities: Floats) -> bool:
+        """Whether another sound in [n, 521] made a row whose beeps are that long."""
+        if len(probabilities) == 0:
+            return False
+        voice, music, alarm, whistle = (
+            float(probabilities[:, classes].max()) for classes in (self.voices, self.music, self.alarms, self.whistles)
+        )
+        if voice >= self.voices_above or whistle >= max(alarm, self.whistles_above):
+            return True
+        return music >= self.music_above and alarm < self.alarms_above and length_s < self.long_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SoundTable:
     """Everything `sounds.toml` says, in YAMNet's indices."""
 
     groups: Mapping[str, SoundGroup]  # by name
-    no_beeps: tuple[int, ...]  # classes of voices that make rows of beep-like tones ...
-    no_beeps_above: float  # ... and the probability from which they are believed
+    beeps: BeepDoubt
 
     @classmethod
     def load(cls, class_names: Sequence[str], path: Path = TABLE) -> Self:
@@ -56,17 +81,26 @@ class SoundTable:
             of, within = table["sustain"]["of"], table["sustain"]["in"]
             return cls(
                 groups={name: _group(name, entry, index, of, within) for name, entry in table["groups"].items()},
-                no_beeps=_indices(table["beeps"]["unless"], index),
-                no_beeps_above=_number(table["beeps"]["unless_above"]),
+                beeps=_beep_doubt(table["beeps"], index),
             )
         except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
             raise ModelError(
                 f"{path}: cannot be used as a table of sounds ({error!r}); reinstall omni-watch"
             ) from error
 
-    def explains_beeps(self, probabilities: Floats) -> bool:
-        """Whether something in [n, 521] cries or crows, so that tones in the same seconds are no beeps."""
-        return bool(len(probabilities) and probabilities[:, self.no_beeps].max() >= self.no_beeps_above)
+
+def _beep_doubt(entry: Mapping[str, object], index: Mapping[str, int]) -> BeepDoubt:
+    return BeepDoubt(
+        voices=_indices(entry["voices"], index),
+        voices_above=_number(entry["voices_above"]),
+        music=_indices(entry["music"], index),
+        music_above=_number(entry["music_above"]),
+        alarms=_indices(entry["alarms"], index),
+        alarms_above=_number(entry["alarms_above"]),
+        long_s=_number(entry["long_s"]),
+        whistles=_indices(entry["whistles"], index),
+        whistles_above=_number(entry["whistles_above"]),
+    )
 
 
 def _group(name: str, entry: Mapping[str, object], index: Mapping[str, int], of: int, within: int) -> SoundGroup:
