@@ -27,11 +27,11 @@ def open_house(config_path: Path | None = None) -> House:
     return house.open_house(config_path)
 
 
-def run_daemon(settings: Settings, observers: Sequence[Observer]) -> None:
-    """Watch until told to stop; see `app.daemon`."""
+def run_daemon(settings: Settings, observers: Sequence[Observer], console: Console | None = None) -> None:
+    """Watch until told to stop; alerts are also printed on `console` when there is one; see `app.daemon`."""
     from omni_watch.app import daemon
 
-    daemon.run_daemon(settings, observers)
+    daemon.run_daemon(settings, observers, console)
 
 
 def replay(

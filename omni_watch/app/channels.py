@@ -10,6 +10,7 @@ from omni_watch.alerts import broker, voice
 from omni_watch.alerts.mqtt import MqttChannel
 from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker, Speaker
 from omni_watch.alerts.speech import Speech, SpeechSettings, make_speech
+from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.alerts.voice import VoiceChannel
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.settings import MqttSettings, Settings, VoiceSettings
@@ -23,6 +24,7 @@ class Channels:
 
     mqtt: MqttChannel | None = None
     voice: VoiceChannel | None = None
+    terminal: TerminalChannel | None = None  # only while somebody looks on
     speech: Speech | None = None
     on_back: Callable[[str], None] = field(default=lambda _channel: None)  # a channel that was away is there
 
@@ -63,7 +65,7 @@ class Channels:
 
     @property
     def all(self) -> Sequence[Channel]:
-        return [channel for channel in (self.mqtt, self.voice) if channel is not None]
+        return [channel for channel in (self.terminal, self.mqtt, self.voice) if channel is not None]
 
     @property
     def workers(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:

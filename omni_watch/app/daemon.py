@@ -16,9 +16,11 @@ from datetime import timedelta
 from typing import Any, Final
 
 from filelock import Timeout
+from rich.console import Console
 
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
+from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.app.answering import answer_wishes
 from omni_watch.app.channels import Channels
 from omni_watch.app.engines import build_engine, lacks, open_cabinet
@@ -48,7 +50,7 @@ STOP_HEARTS_S: Final = 3.0  # closing the feeds and finishing the unit
 STOP_RELAY_S: Final = 3.0
 
 
-def run_daemon(settings: Settings, observers: Sequence[Observer]) -> None:
+def run_daemon(settings: Settings, observers: Sequence[Observer], console: Console | None = None) -> None:
     """Watch until SIGTERM or SIGINT, or until every feed was a clip that ended; then keep and close everything.
 
     Raises:
@@ -65,7 +67,7 @@ def run_daemon(settings: Settings, observers: Sequence[Observer]) -> None:
         ) from error
     with lock:
         try:
-            asyncio.run(Daemon(settings, observers).run())
+            asyncio.run(Daemon(settings, observers, console).run())
         except ExceptionGroup as group:
             raise _first_cause(group) from group
 
@@ -122,8 +124,9 @@ class Reactions:
 class Daemon:
     """One run of the daemon. Loop thread only."""
 
-    def __init__(self, settings: Settings, observers: Sequence[Observer]) -> None:
+    def __init__(self, settings: Settings, observers: Sequence[Observer], console: Console | None = None) -> None:
         self._settings = settings
+        self._console = console
         self._clock: Clock = SystemClock()
         status = next((one for one in observers if isinstance(one, StatusObserver)), None)
         self._status = status or StatusObserver(self._clock)
@@ -164,6 +167,8 @@ class Daemon:
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
         channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer)
+        if self._console is not None:
+            channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
         timers = Timers(database_path(settings), on_wake=lambda _name: self._look.set(), clock=clock, observer=observer)
         await timers.start()
@@ -325,6 +330,8 @@ class Daemon:
             now - timedelta(days=keeps.alerts_days),
             now - timedelta(days=keeps.snapshots_days),
         )
+        served = [channel.name for channel in parts.channels.all]
+        await parts.store.transact(lambda tx: requests.expire_unserved(tx, served, now))
         gone = await parts.store.transact(lambda tx: tx.alerts.forget_before(alerts_since))
         await parts.store.transact(lambda tx: tx.wishes.forget_before(now - timedelta(days=1)))
         await parts.snapshots.forget(gone)

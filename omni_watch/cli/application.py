@@ -22,8 +22,8 @@ class RealApplication:
     def open_house(self, config_path: Path | None) -> AbstractContextManager[House]:
         return app.open_house(config_path)
 
-    def run_daemon(self, settings: Settings, observers: Sequence[Observer]) -> None:
-        app.run_daemon(settings, observers)
+    def run_daemon(self, settings: Settings, observers: Sequence[Observer], console: Console | None) -> None:
+        app.run_daemon(settings, observers, console)
 
     def replay(
         self,

@@ -89,8 +89,8 @@ class Application(Protocol):
 
     def open_house(self, config_path: Path | None) -> AbstractContextManager[House]: ...
 
-    def run_daemon(self, settings: Settings, observers: Sequence[Observer]) -> None:
-        """Watch until a signal says stop; returns when everything is kept and closed."""
+    def run_daemon(self, settings: Settings, observers: Sequence[Observer], console: Console | None) -> None:
+        """Watch until a signal says stop; returns when everything is kept and closed. Alerts are printed on `console`."""
 
     def replay(
         self,

@@ -37,7 +37,7 @@ def run(shell: Shell) -> None:
     status = StatusObserver(clock)
     with _terminal(shell, settings, status, clock) as terminal, _service(settings, clock) as service:
         observers: list[Observer] = [LogObserver(), status, *service, *terminal]
-        shell.application.run_daemon(settings, observers)
+        shell.application.run_daemon(settings, observers, shell.aside() if terminal else None)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def _service(settings: Settings, clock: Clock) -> Iterator[list[Observer]]:
 
 @contextmanager
 def _terminal(shell: Shell, settings: Settings, status: StatusObserver, clock: Clock) -> Iterator[list[Observer]]:
-    """Logs to standard error; with a live line below them when that is a terminal."""
+    """Logs to standard error; with a live line below them, and alerts among them, when that is a terminal."""
     console = shell.aside()
     is_watched = console.is_terminal and not shell.as_json and settings.log.format != "json"
     _set_up_logs(shell, settings, console if is_watched else None)

@@ -192,6 +192,10 @@ class SqlAlerts:
     def next_due_at(self, channel: str) -> datetime | None:
         return self._session.scalar(select(func.min(DeliveryRow.due_at)).where(*_pending(channel)))
 
+    def waited_for(self) -> list[str]:
+        pending = select(DeliveryRow.channel).where(DeliveryRow.state == DeliveryState.PENDING)
+        return sorted(self._session.scalars(pending.distinct()))
+
     def save_delivery(self, delivery: Delivery) -> None:
         row = self._session.get(DeliveryRow, (delivery.alert_id, delivery.channel))
         if row is None:

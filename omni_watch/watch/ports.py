@@ -154,6 +154,9 @@ class Alerts(Protocol):
     def next_due_at(self, channel: str) -> datetime | None:
         """When the earliest pending delivery of a channel may go; None when nothing is pending."""
 
+    def waited_for(self) -> list[str]:
+        """The channels that pending deliveries wait for, by name; some may no longer be configured."""
+
     def save_delivery(self, delivery: Delivery) -> None: ...
     def unfinished(self, task_id: str | None = None) -> int:
         """Deliveries pending or sending, over all channels; of one task's alerts when it is given."""

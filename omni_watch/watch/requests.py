@@ -9,7 +9,7 @@ import re
 import secrets
 import string
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from math import isfinite
@@ -192,6 +192,20 @@ def after_delivery(tx: Transaction, alert: Alert, delivery: Delivery, now: datet
     elif tx.alerts.unfinished(task.id) == 0:  # of its later alerts neither: each of them may still be told
         after = judge.given_up(task)
     return None if after == task else _save(tx, after)
+
+
+def expire_unserved(tx: Transaction, served: Collection[str], now: datetime) -> int:
+    """Let go of deliveries that grew too old for channels that nobody serves any more; how many.
+
+    A channel that was switched off has no worker to expire them, and may be switched on again before they do.
+    """
+    waiting = [
+        row for channel in tx.alerts.waited_for() if channel not in served for row in tx.alerts.due(channel, now)
+    ]
+    old = [(alert, delivery) for alert, delivery in waiting if now >= delivery.expires_at]
+    for alert, delivery in old:
+        after_delivery(tx, alert, delivery.to(DeliveryState.EXPIRED, detail="the channel is switched off"), now)
+    return len(old)
 
 
 # --- parts ---

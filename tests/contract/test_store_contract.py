@@ -231,6 +231,7 @@ async def test_due_deliveries_are_the_pending_ones_urgent_first_then_as_decided(
     assert len(await store.transact(lambda tx: tx.alerts.due("mqtt", NOON + timedelta(hours=1)))) == 5
     assert await store.transact(lambda tx: tx.alerts.next_due_at("mqtt")) == NOON + timedelta(seconds=1)
     assert await store.transact(lambda tx: tx.alerts.next_due_at("nothing")) is None
+    assert await store.transact(lambda tx: tx.alerts.waited_for()) == ["mqtt", "voice"]
 
 
 async def test_deliveries_found_sending_after_a_crash_become_pending_again(store: Store) -> None:

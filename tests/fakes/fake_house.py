@@ -171,7 +171,7 @@ class FakeApplication:
         self._ask("open_house", config_path=config_path)
         yield self.house
 
-    def run_daemon(self, settings: Settings, observers: Sequence[Observer]) -> None:
+    def run_daemon(self, settings: Settings, observers: Sequence[Observer], console: Console | None) -> None:
         self._ask("run_daemon", settings=settings)
         self.daemon(settings, observers)
 

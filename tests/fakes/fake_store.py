@@ -157,6 +157,9 @@ class FakeAlerts:
     def save_delivery(self, delivery: Delivery) -> None:
         self._deliveries[delivery.alert_id, delivery.channel] = delivery
 
+    def waited_for(self) -> list[str]:
+        return sorted({d.channel for d in self._deliveries.values() if d.state is DeliveryState.PENDING})
+
     def unfinished(self, task_id: str | None = None) -> int:
         return sum(
             delivery.state in UNFINISHED and task_id in (None, self._alerts[delivery.alert_id].task_id)

@@ -19,7 +19,7 @@ from omni_watch.watch.judge import Verdict, judge
 from omni_watch.watch.ledger import Mark
 from tests.fakes.fake_clock import NOON
 from tests.fakes.fake_feed import unit
-from tests.fakes.values import a_task, says
+from tests.fakes.values import a_delivery, a_task, an_alert, says
 
 PENDING, SENT, EXPIRED, DEAD = DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.EXPIRED, DeliveryState.DEAD
 
@@ -247,3 +247,16 @@ def _one_step(store: Database, step: str, choice: int, at_s: float, alerts: dict
         if due:
             state = {"told": SENT, "expired": EXPIRED, "retry": PENDING}[step]
             end(store, due[0][0], channel, state, at_s=at_s)
+
+
+def test_what_waits_for_a_channel_that_was_switched_off_expires_and_ends_its_task(store: Database) -> None:
+    fired = a_task(state=TaskState.FIRED, repeat=Repeat.ONCE)
+    waiting = a_delivery(channel="terminal", expires_at=NOON + timedelta(hours=1))
+    store.transact(lambda tx: tx.tasks.add(fired))
+    store.transact(lambda tx: tx.alerts.add(an_alert(), [waiting]))
+    later = NOON + timedelta(hours=2)
+
+    assert store.transact(lambda tx: requests.expire_unserved(tx, ["mqtt"], NOON)) == 0, "it may be switched on again"
+    assert store.transact(lambda tx: requests.expire_unserved(tx, ["terminal"], later)) == 0, "its own worker does that"
+    assert store.transact(lambda tx: requests.expire_unserved(tx, ["mqtt"], later)) == 1
+    assert store.transact(lambda tx: tx.tasks.get(fired.id)) == fired.to(TaskState.DONE)
