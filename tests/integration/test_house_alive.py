@@ -169,3 +169,22 @@ def test_a_house_that_is_asked_nothing_says_what_it_would_need(
     added = living.ask("task", "add", "tell me when the parcel lies on the step")
     shown = living.ask("task", "show", json.loads(json.dumps(added))["task"]["id"])
     assert "show me" in json.dumps(shown).lower()
+
+
+async def test_what_a_camera_shows_can_be_taught_live_with_the_daemon_and_without_it(
+    camera: RtspCamera, make_house: Callable[..., HouseProcess]
+) -> None:
+    living = make_house(f'[[feeds]]\nname = "kitchen"\nvideo = "{camera.url}"\n[voice]\noutput = "off"\n')
+    task_id = living.ask("task", "add", "tell me when the door is open")["task"]["id"]
+    place = ("--feed", "kitchen", "--region", "0.2,0.2,0.5,0.5")
+    await asyncio.to_thread(living.ask, "teach", task_id, *place, "--label", "not-yet")
+
+    living.start()
+    await living.until_ready()
+    await living.until(lambda: state_of_sight(living) == "live", "the camera is not live")
+    await asyncio.to_thread(living.ask, "teach", task_id, *place, "--label", "done")
+    (lesson,) = living.ask("teach", task_id, "--list")["lessons"]
+    assert sorted(example["label"] for example in lesson["examples"]) == ["done", "not_yet"]
+    await living.until(lambda: len(living.events("session.opened")) > 1, "what was taught did not reach the engine")
+    assert living.ask("task", "show", task_id)["plan"]["means"] == ["taught"]
+    assert living.stop() == 0
