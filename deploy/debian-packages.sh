@@ -32,20 +32,22 @@ missing_of() {
   done
 }
 
-# Package lists may be absent (a fresh container) or too old for the mirror: fetch them only when it fails without.
+# Package lists may be absent (a fresh container) or older than the mirror: fetch them only when it cannot do without.
 install() {
   export DEBIAN_FRONTEND=noninteractive
   local command=(apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@")
-  "${command[@]}" || { apt-get update -q && "${command[@]}"; }
+  apt-cache show "$@" >/dev/null 2>&1 && "${command[@]}" && return
+  apt-get update -q
+  "${command[@]}"
 }
 
 # Debian starts a service as soon as its package is unpacked unless this file says no; see invoke-rc.d(8).
+POLICY=${POLICY:-/usr/sbin/policy-rc.d}
 without_starting_services() {
-  local policy=/usr/sbin/policy-rc.d
-  if [ ! -e "$policy" ]; then
-    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
+  if [ ! -e "$POLICY" ]; then
+    trap 'rm -f "$POLICY"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+    chmod 755 "$POLICY"
   fi
   "$@"
 }
