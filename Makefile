@@ -9,7 +9,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-INSTALL := $(PYTHON) -m pip install --disable-pip-version-check --no-input --constraint constraints.txt
+# somebody who looks on wants to see that something arrives; a log does not
+QUIET := $(shell test -t 2 || echo --quiet)
+INSTALL := $(PYTHON) -m pip install $(QUIET) --disable-pip-version-check --no-input --constraint constraints.txt
 CLI := $(VENV)/bin/omni-watch
 PYTHON_PACKAGES = $(shell deploy/find-python.sh >/dev/null 2>&1 || echo python)
 
