@@ -13,8 +13,8 @@ packages_of() {
   case "$1" in
     python) # to make the environment
       echo python3 python3-venv ;;
-    run) # sound in and out, the broker, recordings, the voice that is always there
-      echo libportaudio2 mosquitto ffmpeg espeak-ng ;;
+    run) # sound in and out, the broker, recordings, the voice that is always there; what OpenCV links against
+      echo libportaudio2 mosquitto ffmpeg espeak-ng libgl1 libglib2.0-0 libsm6 libxext6 ;;
     test) # a room of sound without a sound card, and an RTSP camera
       echo pulseaudio pulseaudio-utils libasound2-plugins openssl procps \
         python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
