@@ -12,6 +12,8 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "deploy" / "debian-packages.sh"
 NEEDED = ("bash", "rm", "chmod")
 
+OPENCV = ("libgl1", "libglib2.0-0", "libsm6", "libxext6")
+
 
 class Machine:
     """A machine where `installed` packages are there; `calls` are those of apt-get."""
@@ -57,7 +59,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_root_gets_what_is_missing_and_no_service_is_started_on_the_way(machine: Machine) -> None:
-    machine.has("ffmpeg", "mosquitto", "libportaudio2")
+    machine.has("ffmpeg", "mosquitto", "libportaudio2", *OPENCV)
     ended = machine.run("run")
     assert ended.returncode == 0
     assert ended.stdout == "Installing Debian packages: espeak-ng\n"
@@ -87,7 +89,7 @@ def test_where_all_is_there_nothing_is_called(machine: Machine) -> None:
 
 
 def test_somebody_else_is_told_the_one_command(machine: Machine) -> None:
-    machine.has("ffmpeg", "mosquitto", "libportaudio2", "python3")
+    machine.has("ffmpeg", "mosquitto", "libportaudio2", *OPENCV, "python3")
     machine.is_root(False)
     ended = machine.run("python", "run")
     assert ended.returncode == 1
