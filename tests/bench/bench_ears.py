@@ -5,11 +5,10 @@
     python -m tests.bench.bench_ears FOLDER [SEED]
 
 FOLDER holds one folder of recordings (anything PyAV opens) for each kind of sound. A folder that is named like a group
-of sounds.toml, or like one of `BEEPING`, holds its events; every other folder holds sounds that must not alert.
-Recall: each event alone in a room, told within 3 s of its beginning, 8 s where rows of
-beeps count. False alerts: all recordings one after another at
-levels from -42 to -14 dBFS over a room's noise, a second or two apart, which no home is as bad as. Both go through the
-real gate, second by second.
+of sounds.toml, or `microwave` for rows of beeps, holds its events; every other folder holds sounds that must not alert.
+Recall: each event alone in a room, told within 3 s of its beginning, 8 s where rows of beeps count. False alerts: all
+recordings one after another at levels from -42 to -14 dBFS over a room's noise, a second or two apart, which no home is
+as bad as. Both go through the real gate, second by second.
 """
 
 from __future__ import annotations
@@ -42,7 +41,8 @@ Floats = NDArray[np.float32]
 IN_TIME_S: Final = 3.0
 IN_TIME_BEEPS_S: Final = 8.0  # three slow beeps take six
 LEAD_S: Final = 7.0
-BEEPING: Final = ("alarm_clock", "smoke_alarm", "timer", "microwave")  # whose rules go by rows of beeps too
+BEEPING: Final = ("alarm_clock", "timer", "beeps")  # whose rules go by rows of beeps
+MADE: Final = {"alarm_clock": "alarm_clock", "timer": "timer", "beeps": "microwave"}  # kind -> synthetic sound
 ROOMS: Final = {  # name -> level of the event, of the room's noise, of speech beside it, all dBFS
     "near": (-20.0, -60.0, None),
     "beside speech": (-20.0, -60.0, -26.0),
@@ -158,7 +158,7 @@ def evaluate(ears: Ears, folder: Path, seed: int) -> Iterator[str]:
     yield f"{len(everything)} recordings, {len(seconds) / 3600:.2f} h one after another"
     for kind in (*ears.groups, "beeps"):
         yield false_alerts(kind, seconds, labels)
-        events = [r for r in everything if r.kind == kind][:20]
+        events = [r for r in everything if r.kind == MADE.get(kind, kind)][:20]
         if events:
             yield (
                 "    recall "
@@ -187,9 +187,8 @@ def recall(
     for event in events:
         scene, begins_s = in_room(event, room, speech, rng)
         ends = [index + 1 for index in told(watchers_of(kind), heard_in(ears, scene))]
-        found += any(
-            begins_s <= end <= begins_s + IN_TIME_S + 1 for end in ends
-        )  # the second that ends 3 s later is in
+        # the second in which the time is up is still in time: it is told at its end
+        found += any(begins_s <= end <= begins_s + in_time_s + 1 for end in ends)
     return found / len(events)
 
 
@@ -208,8 +207,8 @@ def bench(report: Report) -> None:
         spent_ms.append((time.process_time() - began) * 1e3)
     report.measured("ears: CPU for one unit, median", statistics.median(spent_ms), "ms", at_most=12)
     report.measured("ears: CPU for one unit, p95", float(np.percentile(spent_ms, 95)), "ms")
-    for kind in BEEPING:
-        made = [Recording(kind, str(i), sounds.room(sounds.SYNTHETIC[kind](rng), 0.4, 0.5, rng)) for i in range(10)]
+    for kind, maker in MADE.items():
+        made = [Recording(kind, str(i), sounds.room(sounds.SYNTHETIC[maker](rng), 0.4, 0.5, rng)) for i in range(10)]
         value = recall(ears, kind, made, "across the room", [], rng)
         report.measured(f"ears: synthetic {kind}, told in its time", value, "", at_least=0.7)
 

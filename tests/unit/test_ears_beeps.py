@@ -56,6 +56,7 @@ def test_where_the_sound_is_cut_never_changes_the_rows(cuts: list[int]) -> None:
         ("a smoke alarm: three times three", sounds.bursts(3100, 3, 0.5, 0.5, 1.0, 3), 9),
         ("an alarm clock: bursts of four pips", sounds.bursts(2400, 4, 0.08, 0.08, 0.5, 5), 5),
         ("an alarm clock that rings in pairs", sounds.bursts(2700, 2, 0.09, 0.1, 0.45, 5), 5),
+        ("long beeps with short pauses", sounds.row(1800, 0.8, 0.35, 4), 4),
         ("low and long", sounds.row(880, 0.4, 0.4, 4), 4),
     ],
 )

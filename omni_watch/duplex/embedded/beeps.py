@@ -33,7 +33,7 @@ PEAK_REACH: Final = 3  # bins each side that belong to the tone
 PEAK_SHARE: Final = 0.45  # of the band's energy lies in them
 OVER_PAST_DB: Final = 12.0  # the top bin over its own past
 PAST_FRAMES: Final = round(3.0 / HOP_S)
-PAST_PERCENTILE: Final = 30  # so that a tone may sound for two thirds of the time
+PAST_PERCENTILE: Final = 15  # so that a tone may sound for five sixths of the time
 ECHO_DB: Final = 9.0  # that much under its own recent peak
 ECHO_FRAMES: Final = round(0.5 / HOP_S)
 
