@@ -13,7 +13,7 @@ from omni_watch.watch.deciding import GateSettings
 # That a sound lasts is settled in its score, that beeps repeat in their row: one second is enough to confirm.
 LISTENING_GATE: Final = GateSettings(on=0.5, off=0.3, confirm_of=1, confirm_in=1, prime_s=3.0, rearm_s=10.0)
 
-SOUND_LAG_S: Final = 0.6  # from a sound's beginning to the first second that reports it, half of the recordings
+SOUND_LAG_S: Final = 0.3  # median from a sound's beginning to that of the second which reports it; 9 of 10 within 1.4
 
 
 class SoundWatcher:
