@@ -19,7 +19,7 @@ _BEFORE_MARK = re.compile(r" +(?=[,.;:!?])")
 _NOT_WORDS = re.compile(r"[^\w]+|_+")
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "、": ",", "，": ",", ";": ","})
 _IDEOGRAPH = r"[\u3400-\u9fff\uf900-\ufaff]"
-_SPACE_BY_IDEOGRAPH = re.compile(rf"(?<={_IDEOGRAPH})\s+|\s+(?={_IDEOGRAPH})")
+_SPACE_BY_IDEOGRAPH = re.compile(rf"(?<={_IDEOGRAPH})\s+(?={_IDEOGRAPH})")
 _SHORTEST_STEM = 3  # letters that an ending must leave
 
 
@@ -111,7 +111,7 @@ class Tongue:
 
 
 def fold(text: str) -> str:
-    """Compatibility forms, quotes and case made one; spaces single, and none beside ideographs."""
+    """Compatibility forms, quotes and case made one; spaces single, and none between ideographs."""
     return tidy(text).casefold()
 
 
