@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_watch.domain.decisions import Means
-from omni_watch.domain.errors import ModelError
 from omni_watch.domain.regions import Region
 from omni_watch.domain.units import Unit
 from omni_watch.duplex.embedded.eyes import Picture
@@ -35,6 +34,10 @@ AHEAD_S: Final = 1.0  # how far the level is extrapolated: the gate's second sec
 FASTEST: Final = 0.06  # levels per second that are believed when extrapolating
 NOT_FULL: Final = 0.85
 TRUSTED_OFF: Final = 0.35  # measured: 0.01-0.2 undisturbed, above 0.4 with an arm across the vessel
+NO_CONTRAST: Final = (
+    "empty and full look the same in the marked region; mark a tighter region around the water, "
+    "or show both again under better light"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,21 +56,10 @@ class TaughtLevel:
     rows: NDArray[np.intp]  # rows of cells that take part, top first
 
 
-def teach_level(empty: list[Picture], full: list[Picture], region: Region | None) -> TaughtLevel:
-    """What the shown pictures teach.
-
-    Raises:
-        ModelError: a state was not shown, or the two look the same in the region.
-    """
-    if not empty or not full:
-        raise ModelError("a level needs at least one picture of empty and one of full; show the missing one")
+def teach_level(empty: list[Picture], full: list[Picture], region: Region | None) -> TaughtLevel | None:
+    """What the shown pictures teach, at least one of each; None when the two look the same in the region."""
     looks = contrast(empty, full, region, CELLS)
-    if not looks.is_clear:
-        raise ModelError(
-            "empty and full look the same in the marked region; mark a tighter region around the water, "
-            "or show both again under better light"
-        )
-    return TaughtLevel(looks=looks, rows=_filled_rows(looks.weight))
+    return TaughtLevel(looks=looks, rows=_filled_rows(looks.weight)) if looks.is_clear else None
 
 
 def _filled_rows(weight: Floats) -> NDArray[np.intp]:

@@ -145,4 +145,7 @@ def compare(taught: Contrast, picture: Picture, shift: Shift) -> Likeness:
     power = (change**2).sum(axis=2) + 1e-6
     after = np.clip((moved * change).sum(axis=2) / power, 0.0, 1.0)
     rest = np.linalg.norm(moved - after[..., None] * change, axis=2)
-    return Likeness(after=after, foreign=rest > np.maximum(FOREIGN * np.sqrt(power), 4 * taught.noise))
+    # light that could not be undone where nothing changes cannot be held against the cells that do
+    unsettled = np.median(np.linalg.norm(moved, axis=2)[taught.still > 0.5]) if (taught.still > 0.5).any() else 0.0
+    least = np.maximum(FOREIGN * np.sqrt(power), np.maximum(4 * taught.noise, 3 * unsettled))
+    return Likeness(after=after, foreign=rest > least)

@@ -117,35 +117,37 @@ def _between(fits: Floats, peak: int) -> float:
 def same_light(seen: Floats, taught: Floats, weights: Floats) -> Floats:
     """`seen` as it would look under the light of `taught`. Both [rows, columns, 3], logarithms of brightness.
 
-    Each channel of `seen` is fitted as gain * taught + offset + a slope across and down the picture, on the cells
-    with weight [rows, columns], robustly: what stands in the way is left out of the fit. Near-constant surroundings
-    say nothing about contrast, so the gain is held near one.
+    Each channel of `seen` is fitted as gain * taught + offset + a gentle bowl across and down the picture (lamps and
+    lenses are brighter on one side, or in the middle), on the cells with weight [rows, columns], robustly: what stands
+    in the way is left out of the fit. Near-constant surroundings say nothing about contrast, so the gain is held near
+    one, and the bowl near flat.
     """
-    rows, columns = weights.shape
-    down, across = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
-    out = np.empty_like(seen)
-    trust = weights.ravel().astype(np.float64)
+    bowl = _bowl(*weights.shape)
+    given = weights.ravel().astype(np.float64)
+    out, trust = np.empty_like(seen), given + 1e-9
     for _ in range(4):
-        left_over = np.zeros(rows * columns)
         for channel in range(3):
-            reference, found = taught[..., channel].ravel(), seen[..., channel].ravel()
-            middle = float(np.average(reference, weights=trust))
-            basis = np.stack([reference - middle, np.ones_like(reference), across.ravel(), down.ravel()], axis=1)
-            gain, offset, right, low = _ridge(basis, found - reference, trust)
-            model = offset + right * basis[:, 2] + low * basis[:, 3]
-            gain = float(np.clip(1 + gain, 0.6, 1.6))
-            corrected = (found - middle - model) / gain + middle
-            left_over += np.abs(corrected - reference)
-            out[..., channel] = corrected.reshape(rows, columns)
-        scale = float(np.median(left_over[weights.ravel() > 0])) + 0.02
-        trust = weights.ravel() / (1 + (left_over / (2 * scale)) ** 4)  # what differs by far more than the rest is out
-        trust += 1e-9
+            out[..., channel] = _fitted(seen[..., channel], taught[..., channel], bowl, trust)
+        left_over = np.abs(out - taught).sum(axis=2).ravel()
+        scale = float(np.median(left_over[given > 0])) + 0.02
+        trust = given / (1 + (left_over / (2 * scale)) ** 4) + 1e-9  # what differs far more than the rest is out
     return out
 
 
-def _ridge(basis: NDArray[np.floating], target: NDArray[np.floating], weights: NDArray[np.floating]) -> list[float]:
-    """Weighted least squares, pulled a little towards zero (gain - 1 and the slopes more than the offset)."""
-    total = float(weights.sum()) + 1e-9
-    weighted = basis * weights[:, None]
-    pull = np.diag([0.01, 1e-6, 0.01, 0.01]) * total
-    return [float(v) for v in np.linalg.solve(basis.T @ weighted + pull, weighted.T @ target)]
+def _bowl(rows: int, columns: int) -> NDArray[np.float64]:
+    """[rows * columns, 5]: constant, across, down, and the squares of both."""
+    down, across = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    basis = [np.ones(rows * columns), across.ravel(), down.ravel(), across.ravel() ** 2, down.ravel() ** 2]
+    return np.stack(basis, axis=1)
+
+
+def _fitted(seen: Floats, taught: Floats, bowl: NDArray[np.float64], trust: NDArray[np.float64]) -> Floats:
+    """One channel [rows, columns] of `seen` under the light of `taught`."""
+    reference, found = taught.ravel(), seen.ravel()
+    middle = float(np.average(reference, weights=trust))
+    basis = np.concatenate([(reference - middle)[:, None], bowl], axis=1)
+    weighted = basis * trust[:, None]
+    pull = np.diag([0.01, 1e-6, 0.01, 0.01, 0.01, 0.01]) * float(trust.sum())
+    gain, *shape = np.linalg.solve(basis.T @ weighted + pull, weighted.T @ (found - reference))
+    corrected = (found - middle - bowl @ np.array(shape)) / np.clip(1 + gain, 0.6, 1.6) + middle
+    return np.asarray(corrected.reshape(seen.shape), np.float32)

@@ -10,7 +10,7 @@ from omni_watch.domain.rules import DisplayCue, Rule, SightKind
 from omni_watch.domain.teaching import Label, Lesson
 from omni_watch.duplex.embedded.displays import DisplayWatcher
 from omni_watch.duplex.embedded.eyes import Eyes, Picture, decode_jpeg
-from omni_watch.duplex.embedded.levels import LevelWatcher, teach_level
+from omni_watch.duplex.embedded.levels import NO_CONTRAST, LevelWatcher, TaughtLevel, teach_level
 from omni_watch.duplex.embedded.registration import Follower, Outline
 from omni_watch.duplex.embedded.taught import TaughtWatcher, fit
 from omni_watch.duplex.embedded.watcher import Watcher
@@ -19,8 +19,10 @@ from omni_watch.duplex.embedded.watcher import Watcher
 def watchers_for(lesson: Lesson, rule: Rule | None, eyes: Eyes) -> list[Watcher]:
     """The watchers of one task on one feed; empty when the lesson allows none. Seconds when there is much to fit.
 
+    What cannot be learnt from the pictures is left out, so that one lesson never blinds a feed; `missing` says why.
+
     Raises:
-        ModelError: an example cannot be decoded, or empty and full look the same where the lesson says to look.
+        ModelError: an example cannot be decoded.
     """
     camera = _camera(lesson)
     watchers: list[Watcher] = []
@@ -31,13 +33,13 @@ def watchers_for(lesson: Lesson, rule: Rule | None, eyes: Eyes) -> list[Watcher]
     if camera is None:
         return watchers
     has_level = bool(lesson.labelled(Label.EMPTY) and lesson.labelled(Label.FULL))
-    if has_level:
-        empty, full = _shown(lesson, Label.EMPTY), _shown(lesson, Label.FULL)
-        watchers.append(LevelWatcher(teach_level(empty, full, lesson.region), camera))
+    if has_level and (level := _level(lesson)) is not None:
+        watchers.append(LevelWatcher(level, camera))
     level_decides = has_level and (rule is None or rule.sight is SightKind.LEVEL)
     has_states = bool(lesson.labelled(Label.NOT_YET) and lesson.labelled(Label.DONE))
     if has_states and not level_decides and eyes.features is not None:
-        watchers.append(TaughtWatcher(fit(lesson, eyes.features), eyes, camera))
+        fills_slowly = rule is not None and rule.sight is SightKind.LEVEL
+        watchers.append(TaughtWatcher(fit(lesson, eyes.features), eyes, camera, fills_slowly=fills_slowly))
     return watchers
 
 
@@ -47,6 +49,26 @@ def _camera(lesson: Lesson) -> Follower | None:
         return None
     first = lesson.examples[0]
     return Follower(Outline(decode_jpeg(first.jpeg, f"example {first.id}")))
+
+
+def missing(lesson: Lesson) -> list[str]:
+    """What keeps a lesson's pictures from being used, one sentence each; empty when nothing does. For whoever teaches.
+
+    Raises:
+        ModelError: an example cannot be decoded.
+    """
+    found = []
+    for one, other in ((Label.NOT_YET, Label.DONE), (Label.EMPTY, Label.FULL)):
+        shown, lacking = (one, other) if lesson.labelled(one) else (other, one)
+        if lesson.labelled(shown) and not lesson.labelled(lacking):
+            found.append(f"{shown.value!r} was shown but not {lacking.value!r}; show both")
+    if lesson.labelled(Label.EMPTY) and lesson.labelled(Label.FULL):
+        found += [NO_CONTRAST] if _level(lesson) is None else []
+    return found
+
+
+def _level(lesson: Lesson) -> TaughtLevel | None:
+    return teach_level(_shown(lesson, Label.EMPTY), _shown(lesson, Label.FULL), lesson.region)
 
 
 def _shown(lesson: Lesson, label: Label) -> list[Picture]:

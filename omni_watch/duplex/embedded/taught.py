@@ -37,7 +37,7 @@ PENALTY: Final = 0.1  # on the head's weights; 0.02 to 1 judge alike
 TRUSTED_OFF: Final = 0.5  # of the deciding cells may be foreign; half a door may be hidden by whoever waits there
 OBJECTION: Final = 0.05  # a head this sure of "not yet" is believed against the cells
 STRANGE_S: Final = 10.0  # nothing was where it should be for so long: the place has changed, the head stands in
-NEARLY_ALL: Final = 0.8  # of what can be judged must look done: a door half open, a jug half full is not done
+NEARLY_ALL: Final = 0.9  # of what can be judged must look done where things fill slowly; 0.6 does for doors and lamps
 SURE: Final = 0.8  # what the head must give when it stands in: its scale is not to be trusted further
 
 
@@ -126,9 +126,9 @@ class TaughtWatcher:
     """Watches for one shown state. Keeps only for how long the place has been unrecognisable."""
 
     means = Means.TAUGHT
-    gate = GateSettings(on=NEARLY_ALL)
 
-    def __init__(self, taught: TaughtState, eyes: Eyes, camera: Follower) -> None:
+    def __init__(self, taught: TaughtState, eyes: Eyes, camera: Follower, *, fills_slowly: bool = False) -> None:
+        self.gate = GateSettings(on=NEARLY_ALL) if fills_slowly else GateSettings()
         self._taught = taught
         self._eyes = eyes
         self._camera = camera
@@ -141,20 +141,23 @@ class TaughtWatcher:
             return Evidence(score=None)
         head = self._head(frame)
         if self._taught.looks is None:
-            return _evidence(head, frame, f"head {head:.2f}")
+            return self._evidence(head, frame, f"head {head:.2f}")
         done, off = state(self._taught.looks, compare(self._taught.looks, frame.rgb, self._camera.step(frame.rgb)))
         detail = f"done {done:.2f} off {off:.2f} head {head:.2f}"
         self._strange_s = self._strange_s + 1.0 if off > TRUSTED_OFF else 0.0
         if off <= TRUSTED_OFF:
-            return _evidence(min(done, 0.5) if head < OBJECTION else done, frame, detail)
+            return self._evidence(min(done, 0.5) if head < OBJECTION else done, frame, detail)
         if self._strange_s < STRANGE_S:
             return Evidence(score=None, detail=f"{detail}, something is in the way")
-        return _evidence(head if not 1 - SURE < head < SURE else 0.5, frame, f"{detail}, the place looks strange")
+        return self._evidence(head if not 1 - SURE < head < SURE else 0.5, frame, f"{detail}, the place looks strange")
 
     def _head(self, frame: Frame) -> float:
         region = self._taught.region
         here = self._camera.step(frame.rgb).of(region) if region is not None else None
         return self._taught.head.score(self._eyes.features_of(frame, here))
+
+    def _evidence(self, score: float, frame: Frame, detail: str) -> Evidence:
+        return Evidence(score=score, condition_at_s=frame.at_s if score >= self.gate.on else None, detail=detail)
 
 
 def state(looks: Contrast, found: Likeness) -> tuple[float, float]:
@@ -162,7 +165,3 @@ def state(looks: Contrast, found: Likeness) -> tuple[float, float]:
     known = np.where(found.foreign, 0.0, looks.weight) + 1e-9
     done = float(known[found.after > 0.5].sum() / known.sum())
     return done, float(looks.weight[found.foreign].sum() / looks.weight.sum())
-
-
-def _evidence(score: float, frame: Frame, detail: str) -> Evidence:
-    return Evidence(score=score, condition_at_s=frame.at_s if score >= TaughtWatcher.gate.on else None, detail=detail)
