@@ -199,9 +199,9 @@ def _nearest(pictures: Iterable[Picture], how: Alignment, moment_s: float) -> Pi
 
 
 def _freshness(state: AlignerState, how: Alignment, chosen: tuple[Picture, ...]) -> tuple[tuple[int, ...], float]:
-    """What was shown lately, and when something new was last shown."""
+    """What was shown lately, and when something new was last shown. A camera that was away begins afresh."""
     if how.stale_after_s is None or not chosen:
-        return state.fingerprints, state.fresh_at_s
+        return (), state.fresh_at_s
     newest = chosen[-1]
     fingerprint = newest.raw.fingerprint()
     if fingerprint in state.fingerprints:

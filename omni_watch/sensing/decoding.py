@@ -252,8 +252,11 @@ def _translated(where: str, error: Exception, what: str) -> FeedError:
     """Our error for PyAV's, saying what to do."""
     if isinstance(error, av.error.FileNotFoundError):
         return FeedError(f"{where}: no such file; check the path", can_retry=False)
+    if isinstance(error, av.error.InvalidDataError) and "://" in where:
+        # FFmpeg says the same of a camera that falls silent in the middle of its first answer
+        return FeedError(f"{where}: {what}: no answer in time, or none that is video; are the camera and URL right?")
     if isinstance(error, av.error.InvalidDataError):
-        return FeedError(f"{where}: {what}: holds no picture or sound that can be read; is it a video file?")
+        return FeedError(f"{where}: {what}: holds no picture or sound that can be read; is it video at all?")
     return FeedError(f"{where}: {what}: {_advice(error)}")
 
 

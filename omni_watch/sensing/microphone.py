@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Final
@@ -25,6 +26,29 @@ BLOCKS_WAITING_MAX: Final = 200  # 10 s between PortAudio's thread and ours
 PATIENCE_S: Final = 0.4
 
 
+class _Desk:
+    """PortAudio, one caller at a time: it is not safe to open and close streams on several threads at once.
+
+    It lists its devices only when it starts, so one that is plugged in later is found by starting it again; that
+    would break streams that are open, and happens only while none of ours is.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.open_streams = 0
+
+    def look_again(self) -> None:
+        """List the devices anew, if nobody is disturbed by it."""
+        library = portaudio()
+        with self.lock:
+            if self.open_streams == 0:
+                library._terminate()  # documented for this purpose, underscore or not
+                library._initialize()
+
+
+_DESK: Final = _Desk()
+
+
 class MicrophoneDevice:
     """Sound of one PortAudio input on the monotonic timeline. Implements `Device`."""
 
@@ -34,6 +58,7 @@ class MicrophoneDevice:
         self._wanted = address.device
         self._clock = clock
         self._stream: Any = None
+        self._was_opened = False
         self._arrivals: queue.Queue[tuple[NDArray[np.float32], float, bool]] = queue.Queue(BLOCKS_WAITING_MAX)
         self._lost_blocks = False  # written by PortAudio's thread, cleared by ours
         self._rate_hz = SAMPLE_RATE_HZ
@@ -43,16 +68,22 @@ class MicrophoneDevice:
         self._heard_s = 0.0
 
     def open(self) -> Opened:
-        info = found_input(self._wanted)
-        self._stream, self._rate_hz = self._opened_stream(info)
-        self._restart_clock()
-        while not self._arrivals.empty():
-            self._arrivals.get_nowait()
-        self._heard_s = self._clock.monotonic()
-        try:
-            self._stream.start()
-        except portaudio().PortAudioError as error:
-            raise FeedError(f"{self.label}: cannot be started: {_why(error)}") from error
+        library = portaudio()
+        if self._was_opened:  # opened again means that it was missing or went away
+            _DESK.look_again()
+        self._was_opened = True
+        with _DESK.lock:
+            info = found_input(self._wanted)
+            self._stream, self._rate_hz = self._opened_stream(info)
+            _DESK.open_streams += 1
+            self._restart_clock()
+            while not self._arrivals.empty():
+                self._arrivals.get_nowait()
+            self._heard_s = self._clock.monotonic()
+            try:
+                self._stream.start()
+            except library.PortAudioError as error:
+                raise FeedError(f"{self.label}: cannot be started: {_why(error)}") from error
         return Opened(self.senses, frozenset(), f"{info['name']}, sound {self._rate_hz / 1000:.3g} kHz")
 
     def read(self) -> Sequence[Block]:
@@ -70,7 +101,9 @@ class MicrophoneDevice:
 
     def close(self) -> None:
         if self._stream is not None:
-            self._stream.close(ignore_errors=True)
+            with _DESK.lock:
+                self._stream.close(ignore_errors=True)
+                _DESK.open_streams -= 1
         self._stream = None
 
     def _opened_stream(self, info: dict[str, Any]) -> tuple[Any, int]:
@@ -91,6 +124,7 @@ class MicrophoneDevice:
             samplerate=rate_hz,
             dtype="float32",
             blocksize=round(rate_hz * BLOCK_S),
+            latency="high",  # 0.1 s; a few blocks of room, so that a busy machine loses none
             callback=self._on_block,
         )
 

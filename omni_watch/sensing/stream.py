@@ -18,14 +18,13 @@ from omni_watch.sensing.decoding import Decoded, DecodedPicture, MediaReader
 from omni_watch.sensing.timeline import StreamTimeline
 from omni_watch.watch.ports import Clock
 
-OPEN_S: Final = 8.0
+OPEN_S: Final = 6.0
 READ_S: Final = 5.0  # a camera that stops in the middle of a frame is noticed after this
 BLIND_S: Final = 10.0  # sound goes on but no picture can be decoded for so long: the stream is broken
 PATIENCE_S: Final = 0.4  # the longest `read` waits for the pace
 JUMP_S: Final = 10.0  # stamps this far apart belong to different recordings: the pace begins anew
 LIVE_OPTIONS: Final = {
     "rtsp_transport": "tcp",  # over UDP a single lost packet smears the picture until the next key frame
-    "timeout": str(int(READ_S * 1e6)),
     "fflags": "nobuffer",
     "flags": "low_delay",
     "probesize": "1000000",

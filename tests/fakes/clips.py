@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -44,7 +46,7 @@ def write_clip(
     """A clip at `path` (the suffix chooses the container); no `paint`: no picture, no `tone`: no sound."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=fps) if paint else None
-        audio = container.add_stream(audio_codec, rate=rate_hz, layout=layout) if tone else None
+        audio = cast("AudioStream", container.add_stream(audio_codec, rate=rate_hz, layout=layout)) if tone else None
         if video is not None and paint is not None:
             video.width, video.height, video.pix_fmt = *size, "yuv420p"
             video.codec_context.time_base = Fraction(1, 1000)

@@ -10,11 +10,12 @@ from omni_watch.domain.units import Sense
 from omni_watch.sensing.aligner import Picture
 from omni_watch.sensing.capture import Block, Opened
 
-Step = Sequence[Picture | Block] | BaseException | Callable[[], object] | None
+Items = Sequence[Picture | Block]
+Step = Items | BaseException | Callable[[], Items | None] | None
 
 
 class FakeDevice:
-    """Gives what is put into `script`: items, an error to raise, a function to call, or None for the end."""
+    """Gives what is put into `script`: items, an error to raise, a function that may make items; None ends it."""
 
     def __init__(self, *senses: Sense, absent: frozenset[Sense] = frozenset(), label: str = "fake") -> None:
         self.label = label
@@ -38,10 +39,7 @@ class FakeDevice:
             return ()
         if isinstance(step, BaseException):
             raise step
-        if callable(step):
-            step()
-            return ()
-        return step
+        return (step() or ()) if callable(step) else step
 
     def close(self) -> None:
         self.closed += 1

@@ -115,6 +115,13 @@ def test_a_frozen_camera_with_a_blinking_clock_is_stale_too() -> None:
     assert units[-1].gaps[-1] == Gap(Sense.SIGHT, GapCause.STALE)
 
 
+def test_a_camera_that_was_away_may_come_back_with_a_picture_that_was_seen_before() -> None:
+    how = Alignment(feed="kitchen", stale_after_s=5.0)
+    units = aligned([*(picture(at_s, tone=at_s) for at_s in (1, 2, 3)), picture(12, tone=3)], how, until_s=12.0)
+    assert units[10].gaps[-1] == Gap(Sense.SIGHT, GapCause.LOST)
+    assert units[11].frames
+
+
 def test_a_still_scene_in_a_recording_is_not_stale() -> None:
     units = aligned([picture(at_s, tone=1) for at_s in np.arange(0.0, 12.5, 0.5)], until_s=12.0)
     assert all(unit.frames for unit in units)
@@ -154,9 +161,8 @@ def test_where_the_stream_is_cut_never_changes_the_units(
     sound = noise(3)
     blocks = [GridBlock(a, sound[a:b]) for a, b in itertools.pairwise([0, *sound_cuts, len(sound)])]
     pictures = [picture(at_s) for at_s in np.arange(0, 3.15, 0.07)]
-    arrivals = sorted(
-        [*blocks, *pictures], key=lambda each: each.at_s if isinstance(each, Picture) else each.end / 16e3
-    )
+    arrivals: list[Picture | GridBlock] = [*blocks, *pictures]
+    arrivals.sort(key=lambda each: each.at_s if isinstance(each, Picture) else each.end / SAMPLES_PER_UNIT)
 
     state, pieces = AlignerState(), list[Unit]()
     for begin, end in itertools.pairwise([0, *batch_cuts, len(arrivals)]):

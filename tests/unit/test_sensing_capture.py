@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_pauses_grow_with_failures_in_a_row_and_shrink_after_steady_work() -> No
             return 0.0
 
     device.open_errors = [FeedError("away")] * 3
-    device.script.put(lambda: clock.advance(60))
+    device.script.put(partial(clock.advance, 60))
     device.script.put(FeedError("gone after a good minute"))
     device.script.put(FeedError("gone at once"))
     thread = CaptureThread(device, watched.mailbox, clock, Noting(0))
@@ -150,8 +151,10 @@ def test_the_end_of_a_clip_ends_its_thread() -> None:
 def test_a_bug_in_a_device_reaches_the_loop() -> None:
     device, watched = FakeDevice(Sense.SIGHT), Watched()
     device.script.put(ZeroDivisionError("a bug"))
-    CaptureThread(device, watched.mailbox, FakeClock(), wait_fixed(0)).start()
+    thread = CaptureThread(device, watched.mailbox, FakeClock(), wait_fixed(0))
+    thread.start()
     finished = watched.until(Finished)[-1]
+    assert thread.join(DEADLINE_S)
     assert isinstance(finished, Finished)
     assert isinstance(finished.bug, ZeroDivisionError)
     assert device.closed == 1

@@ -1,0 +1,189 @@
+"""The loop's shell around devices: what waits, what is dropped, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+from tenacity.wait import wait_fixed
+
+from omni_watch.domain.errors import FeedError
+from omni_watch.domain.units import Sense, Unit
+from omni_watch.sensing.aligner import Picture
+from omni_watch.sensing.capture import PICTURES_WAITING_MAX, Block
+from omni_watch.sensing.live import UNITS_WAITING_MAX, LiveFeed
+from omni_watch.sensing.opening import open_feed
+from omni_watch.telemetry.clock import SystemClock
+from tests.fakes.fake_clock import FakeClock
+from tests.fakes.fake_device import FakeDevice
+from tests.fakes.fake_observer import FakeObserver
+from tests.fakes.fake_picture import FakePicture
+
+LIMIT_S = 15.0
+
+
+def feed_of(*devices: FakeDevice, clock: FakeClock | None = None, observer: FakeObserver | None = None) -> LiveFeed:
+    clock, observer = clock or FakeClock(), observer or FakeObserver()
+    return LiveFeed("den", devices, clock=clock, observer=observer, pauses=wait_fixed(0))
+
+
+def passing(device: FakeDevice, clock: FakeClock, seconds: int) -> None:
+    """Let time pass second by second on the device's thread, with a picture and sound at the end of each."""
+
+    def second() -> list[Picture | Block]:
+        clock.advance(1.0)
+        at_s = clock.monotonic()
+        picture = Picture(at_s, FakePicture(round(at_s)))
+        if Sense.HEARING not in device.senses:
+            return [picture]
+        return [picture, Block(at_s - 1.0, np.full(16_000, 0.25, np.float32))]
+
+    for _ in range(seconds):
+        device.script.put(second)
+
+
+class Expecting(FakeObserver):
+    """Tells when so many units were dropped."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.happened = asyncio.Event()
+        self._count = count
+
+    def dropped(self, feed: str, what: str, count: int) -> None:
+        super().dropped(feed, what, count)
+        if len(self.named("unit.dropped")) == self._count:
+            self.happened.set()
+
+
+async def first(feed: LiveFeed, count: int = 1) -> list[Unit]:
+    found: list[Unit] = []
+    async with asyncio.timeout(LIMIT_S):
+        async for unit in feed.units():
+            found.append(unit)
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_units_flow_by_the_clock_though_no_device_gives_anything() -> None:
+    device = FakeDevice(Sense.SIGHT, Sense.HEARING)
+    feed = LiveFeed("den", [device], clock=SystemClock(), observer=FakeObserver())
+    (unit,) = await first(feed)
+    await feed.close()
+    assert unit.index == 0
+    assert len(unit.gaps) == 2
+    assert device.closed == 1
+
+
+async def test_a_camera_and_a_separate_microphone_make_one_feed() -> None:
+    clock = FakeClock()
+    camera, microphone = FakeDevice(Sense.SIGHT), FakeDevice(Sense.HEARING)
+    feed, begin_s = feed_of(camera, microphone, clock=clock), clock.monotonic()
+    microphone.script.put([Block(begin_s, np.full(48_000, 0.25, np.float32))])
+    passing(camera, clock, 3)
+    units = await first(feed, 2)
+    await feed.close()
+    assert units[1].gaps == ()
+    assert units[1].audio.mean() == pytest.approx(0.25)
+
+
+async def test_at_most_four_units_wait_and_the_oldest_is_dropped_and_reported() -> None:
+    seconds = UNITS_WAITING_MAX + 4
+    device, clock, observer = (
+        FakeDevice(Sense.SIGHT, Sense.HEARING),
+        FakeClock(),
+        Expecting(seconds - UNITS_WAITING_MAX),
+    )
+    feed = feed_of(device, clock=clock, observer=observer)
+    units = feed.units()
+    async with asyncio.timeout(LIMIT_S):
+        passing(device, clock, 1)
+        assert (await anext(units)).index == 0
+        passing(device, clock, seconds)
+        await observer.happened.wait()
+        waiting = [(await anext(units)).index for _ in range(UNITS_WAITING_MAX)]
+    await feed.close()
+    assert waiting == list(range(1 + seconds - UNITS_WAITING_MAX, 1 + seconds))
+
+
+async def test_pictures_that_the_loop_was_too_late_for_are_reported() -> None:
+    device, clock, observer = FakeDevice(Sense.SIGHT), FakeClock(), FakeObserver()
+    feed = feed_of(device, clock=clock, observer=observer)
+    units = feed.units()
+    given = threading.Event()
+    async with asyncio.timeout(LIMIT_S):
+        passing(device, clock, 1)
+        await anext(units)
+        device.script.put([Picture(clock.monotonic(), FakePicture(k)) for k in range(PICTURES_WAITING_MAX + 7)])
+        device.script.put(given.set)
+        assert given.wait(LIMIT_S)  # on purpose on the loop: it is late
+        passing(device, clock, 1)
+        await anext(units)
+    await feed.close()
+    assert sum(each["count"] for each in observer.named("frame.dropped")) in (7, 8)
+
+
+async def test_a_device_that_can_never_work_ends_the_units_with_its_error() -> None:
+    device = FakeDevice(Sense.SIGHT)
+    device.open_errors = [FeedError("den: has unknown scheme", can_retry=False)]
+    feed = feed_of(device)
+    with pytest.raises(FeedError, match="unknown scheme"):
+        await first(feed)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_bug_in_a_device_ends_the_units_with_that_bug() -> None:
+    device = FakeDevice(Sense.SIGHT)
+    device.script.put(ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        await first(feed_of(device), 50)
+
+
+async def test_closing_ends_the_units_within_two_seconds_even_when_a_device_hangs() -> None:
+    device, clock, observer = FakeDevice(Sense.SIGHT), FakeClock(), FakeObserver()
+    hangs, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang() -> list[Picture | Block]:
+        loop.call_soon_threadsafe(hangs.set)
+        release.wait(LIMIT_S)
+        return []
+
+    feed = feed_of(device, clock=clock, observer=observer)
+    passing(device, clock, 2)
+    device.script.put(hang)
+    consumer = asyncio.create_task(first(feed, 10_000))
+    await hangs.wait()
+    began_s = time.monotonic()
+    await feed.close()
+    await feed.close()
+    units = await consumer
+    assert time.monotonic() - began_s < 2
+    assert units
+    assert observer.named("feed.state")[-1]["state"] == "ended"
+    release.set()
+
+
+async def test_a_closed_feed_gives_nothing() -> None:
+    feed = feed_of(FakeDevice(Sense.SIGHT))
+    await feed.close()
+    assert [unit async for unit in feed.units()] == []
+
+
+async def test_leaving_the_loop_over_units_stops_the_devices() -> None:
+    device, clock = FakeDevice(Sense.SIGHT), FakeClock()
+    units = feed_of(device, clock=clock).units()
+    passing(device, clock, 1)
+    async with asyncio.timeout(LIMIT_S):
+        await anext(units)
+        await units.aclose()
+    assert device.closed == 1
+
+
+def test_a_feed_that_can_never_work_is_refused_before_anything_is_opened() -> None:
+    with pytest.raises(FeedError, match=r"did you mean rtsp\?"):
+        open_feed("porch", "rstp://cam/1", "stream", clock=FakeClock(), observer=FakeObserver())
