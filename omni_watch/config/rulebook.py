@@ -143,7 +143,9 @@ def load_rulebook(own: Path | None = None, shipped: Path | None = None) -> Ruleb
     known = {tongue.language: tongue for tongue in tongues if tongue is not None}
     read = {stem: _rule_file(path, problems) for stem, path in _yaml_files(folders).items()}
     paths = _yaml_files(folders)
-    rules = {stem: _rule(paths[stem], entry, known, problems) for stem, entry in read.items() if entry is not None}
+    rules: dict[str, Rule | None] = {}
+    if None not in tongues:  # without its languages no rule can be judged
+        rules = {stem: _rule(paths[stem], entry, known, problems) for stem, entry in read.items() if entry is not None}
     if not known and not problems:
         problems.append(f"{folders[0] / WORDING}: holds no language; expected files like en.yaml")
     if problems:

@@ -134,7 +134,7 @@ PIECES = st.sampled_from(
 
 @given(st.one_of(st.text(max_size=400), st.lists(PIECES, max_size=25).map(" ".join)))
 def test_any_text_is_read_or_refused_and_quickly(sentence: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         wording = read(sentence, TONGUES)
     except RequestError:
@@ -143,7 +143,7 @@ def test_any_text_is_read_or_refused_and_quickly(sentence: str) -> None:
     assert isinstance(wording, Wording)
     assert wording.condition
     assert message_for(choice, wording, PHRASEBOOK)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 @given(st.sampled_from(FRAMES), st.sampled_from(["", " ", "  "]), st.sampled_from(["", ".", "!", "。", "？", " …"]))
