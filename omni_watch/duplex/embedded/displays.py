@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from omni_watch.domain.decisions import Means
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import DisplayCue
 from omni_watch.domain.units import Unit
-from omni_watch.duplex.embedded.eyes import DisplayReader, Picture, Text, crop
+from omni_watch.duplex.embedded.eyes import Picture, Text, crop
 from omni_watch.duplex.embedded.registration import Follower
 from omni_watch.duplex.embedded.watcher import Evidence, Heard
 from omni_watch.watch.deciding import GateSettings
@@ -29,6 +29,12 @@ READABLE: Final = 0.5  # mean confidence of characters; wrong readings were most
 DROPS: Final = 2  # times that a countdown must have gone down before it is one
 UNCHANGED: Final = 8.0  # grey levels; a region that differs less from the last reading's is not read again
 NUMBER: Final = re.compile(r"^(?:(?:(\d{1,2}):)?(\d{1,2}):)?(\d{1,4})$")
+
+
+class Reader(Protocol):
+    """What reads one line of text in a picture of a display: `eyes.DisplayReader`."""
+
+    def read(self, picture: Picture) -> Text: ...
 
 
 def plain(text: str) -> str:
@@ -112,7 +118,7 @@ class DisplayWatcher:
     means = Means.DISPLAY
     gate = GateSettings()
 
-    def __init__(self, region: Region, cue: DisplayCue, reader: DisplayReader, camera: Follower | None = None) -> None:
+    def __init__(self, region: Region, cue: DisplayCue, reader: Reader, camera: Follower | None = None) -> None:
         self._region = region
         self._cue = cue
         self._wanted = tuple(plain(text) for text in cue.texts)

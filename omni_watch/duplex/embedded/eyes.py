@@ -111,7 +111,8 @@ class DisplayReader:
 
     def read(self, picture: Picture) -> Text:
         """The one line of text in a picture of a display."""
-        large = np.asarray(cv2.resize(picture, None, fx=ENLARGE, fy=ENLARGE, interpolation=cv2.INTER_CUBIC), np.uint8)
+        lit = trimmed(picture)
+        large = np.asarray(cv2.resize(lit, None, fx=ENLARGE, fy=ENLARGE, interpolation=cv2.INTER_CUBIC), np.uint8)
         height, width = large.shape[:2]
         if width >= LONE_WIDTH * height:
             return self._line(large)
@@ -126,6 +127,26 @@ class DisplayReader:
         bgr = resized[..., ::-1].astype(np.float32) / 127.5 - 1.0  # the recogniser was trained on BGR
         (classes,) = self._session.run(None, {self._input: bgr.transpose(2, 0, 1)[None]})
         return decode(classes[0], self._characters)
+
+
+def trimmed(picture: Picture) -> Picture:
+    """The part of a display's picture that holds its characters, with a margin; all of it when that is unclear.
+
+    What differs from the display's ground and does not touch the edge is taken for characters: a frame or a wall that
+    a loosely drawn region includes does touch it.
+    """
+    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (3, 3), 0)
+    apart = cv2.absdiff(grey, np.full_like(grey, np.median(grey)))
+    count, _, boxes, _ = cv2.connectedComponentsWithStats((apart > 0.4 * apart.max()).astype(np.uint8))
+    height, width = grey.shape
+    left, top, wide, high = (boxes[1:, column] for column in (cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP, 2, 3))
+    inner = (left > 0) & (top > 0) & (left + wide < width) & (top + high < height)
+    if count < 2 or not inner.any() or (high[inner].max() < 0.25 * height):
+        return picture
+    margin = max(2, round(0.25 * float(high[inner].max())))
+    first, last = (left[inner].min() - margin, (left + wide)[inner].max() + margin)
+    upper, lower = (top[inner].min() - margin, (top + high)[inner].max() + margin)
+    return picture[max(0, upper) : lower, max(0, first) : last]
 
 
 def decode(classes: NDArray[np.floating[Any]], characters: list[str]) -> Text:

@@ -77,16 +77,19 @@ def measure(taught: TaughtLevel, picture: Picture, shift: Shift) -> Level:
     """The level in one picture."""
     found = compare(taught.looks, picture, shift)
     weight, foreign = taught.looks.weight[taught.rows], found.foreign[taught.rows]
-    known = np.where(foreign, 0.0, weight) + 1e-6
-    rows = np.array([_median(like, known[i]) for i, like in enumerate(found.after[taught.rows])])
+    known = np.asarray(np.where(foreign, 0.0, weight) + 1e-6, np.float32)
+    rows = _medians(found.after[taught.rows], known)
     level, cost = part(rows, weight.sum(axis=1))
     return Level(level=level, off=max(cost, float((weight * foreign).sum() / weight.sum())))
 
 
-def _median(values: NDArray[np.floating], weights: NDArray[np.floating]) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order[np.searchsorted(total, total[-1] / 2)]])
+def _medians(values: Floats, weights: Floats) -> NDArray[np.floating]:
+    """[rows]: the weighted median of each row of [rows, columns]."""
+    order = np.argsort(values, axis=1)
+    total = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
+    middle = (total < total[:, -1:] / 2).sum(axis=1, keepdims=True)
+    chosen: NDArray[np.floating] = np.take_along_axis(values, np.take_along_axis(order, middle, axis=1), axis=1)[:, 0]
+    return chosen
 
 
 def part(rows: NDArray[np.floating], weights: NDArray[np.floating]) -> tuple[float, float]:

@@ -7,6 +7,7 @@ shows unchanged, and undone before pixels are compared (`likeness.py`). Pure fun
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 import cv2
@@ -21,6 +22,7 @@ WORK_WIDTH: Final = 320  # pixels; a whole picture is compared at this width
 FARTHEST: Final = 0.05  # of the sides; a camera that moved farther shows another place
 ALIKE: Final = 0.3  # correlation of outlines; unrelated pictures stay below 0.1
 CLEARLY: Final = 0.03  # by how much a new place must fit better than the present one before it is believed
+ROUNDS: Final = 4  # of fitting light and leaving out what does not fit
 REMEMBERED: Final = 3  # seconds that must agree on a move: a person walking past does not move the camera
 
 
@@ -125,15 +127,16 @@ def same_light(seen: Floats, taught: Floats, weights: Floats) -> Floats:
     bowl = _bowl(*weights.shape)
     given = weights.ravel().astype(np.float64)
     out, trust = np.empty_like(seen), given + 1e-9
-    for _ in range(4):
+    for _ in range(ROUNDS):
         for channel in range(3):
             out[..., channel] = _fitted(seen[..., channel], taught[..., channel], bowl, trust)
         left_over = np.abs(out - taught).sum(axis=2).ravel()
         scale = float(np.median(left_over[given > 0])) + 0.02
-        trust = given / (1 + (left_over / (2 * scale)) ** 4) + 1e-9  # what differs far more than the rest is out
+        trust = given / (1 + ((left_over / (2 * scale)) ** 2) ** 2) + 1e-9  # what differs far more is out
     return out
 
 
+@cache
 def _bowl(rows: int, columns: int) -> NDArray[np.float64]:
     """[rows * columns, 5]: constant, across, down, and the squares of both."""
     down, across = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
