@@ -71,34 +71,27 @@ def flashes_s(units: list[Unit]) -> np.ndarray:
     return np.array([at_s for (_, before), (at_s, now) in itertools.pairwise(frames) if now and not before])
 
 
-@pytest.mark.parametrize("sound", ["aac", "pcmu"])
-async def test_flash_and_beep_of_a_camera_lie_together(rtsp_camera: MakeCamera, sound: str) -> None:
-    camera = rtsp_camera("--sound", sound, "--fps", "30", "--size", "320x240")
+async def test_units_of_a_camera_are_prompt_and_flash_and_beep_lie_together(rtsp_camera: MakeCamera) -> None:
     observer = FakeObserver()
-    feed = quick_feed(camera.url, observer, frames_per_unit=30)
-    units = [unit for unit in await taken(feed, lambda units: sum(map(is_whole, units)) >= 5) if is_whole(unit)]
+    feed = quick_feed(rtsp_camera("--fps", "30", "--size", "320x240").url, observer, frames_per_unit=30)
+    units: list[Unit] = []
+    lags_s: list[float] = []
+    async with asyncio.timeout(LIMIT_S):
+        async for unit in feed.units():
+            if is_whole(unit):
+                units.append(unit)
+                lags_s.append(CLOCK.monotonic() - unit.end_s)
+            if len(units) == 5:
+                break
     await feed.close()
+    assert np.median(lags_s) < 0.55  # the longest that a unit waits for what is late
+    assert all(unit.frame is not None and abs(unit.frame.at_s - unit.end_s) < 0.11 for unit in units)
     flashes, beeps = flashes_s(units), beeps_s(units)
     pairs = [(flash, beep) for flash in flashes for beep in beeps if abs(flash - beep) < 0.5]
     assert len(pairs) >= 3
     assert all(abs(flash - beep) < 0.04 for flash, beep in pairs), pairs
     np.testing.assert_allclose(np.diff(beeps), 1.0, atol=0.01)
     assert states(observer, Sense.SIGHT) == states(observer, Sense.HEARING) == ["opening", "live", "ended"]
-
-
-async def test_units_are_prompt_and_end_with_a_frame(rtsp_camera: MakeCamera) -> None:
-    feed = quick_feed(rtsp_camera("--size", "320x240").url, FakeObserver())
-    lags = []
-    async with asyncio.timeout(LIMIT_S):
-        async for unit in feed.units():
-            if is_whole(unit):
-                lags.append(CLOCK.monotonic() - unit.end_s)
-                assert unit.frame is not None
-                assert abs(unit.frame.at_s - unit.end_s) < 0.11
-            if len(lags) == 4:
-                break
-    await feed.close()
-    assert max(lags) < 0.6
 
 
 async def test_a_camera_that_is_killed_and_restarted_comes_back_while_units_go_on(rtsp_camera: MakeCamera) -> None:
