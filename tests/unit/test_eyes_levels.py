@@ -116,3 +116,9 @@ def test_a_rising_level_counts_a_second_ahead_and_a_resting_one_does_not() -> No
 def test_a_level_that_rests_just_below_the_taught_height_is_full() -> None:
     assert fullness([Seen(float(second), 0.95) for second in range(5)]) == FULL
     assert fullness([Seen(float(second), 0.95) for second in range(2)]) < FULL
+
+
+def test_an_arm_over_the_jug_and_all_around_it_is_not_taken_for_light(taught: TaughtLevel) -> None:
+    scene = places.jug(0.3)
+    scene[5:85, 20:140] = (205, 225, 235)
+    assert measure(taught, places.shot(scene, seed=9), Shift()).off > 0.35

@@ -21,6 +21,8 @@ from omni_watch.duplex.embedded.registration import Floats, Outline, Shift, same
 
 CONTEXT: Final = 0.5  # of the region's sides, looked at around it to learn light
 FOREIGN: Final = 0.5  # of the taught difference: how far from both looks a cell may be
+LEFT_BY_LIGHT: Final = 0.06  # log brightness; measured: undoing other light leaves 0.02-0.06 on a cell
+COVERED: Final = 0.25  # log brightness; measured: 0.3-0.6 with an arm over the region and its surroundings
 NOISE_FLOOR: Final = 0.01  # log brightness; a 1 % flicker is in every camera
 DARK: Final = 8.0  # added before the logarithm: below it, a camera shows only its own noise
 
@@ -145,7 +147,9 @@ def compare(taught: Contrast, picture: Picture, shift: Shift) -> Likeness:
     power = (change**2).sum(axis=2) + 1e-6
     after = np.clip((moved * change).sum(axis=2) / power, 0.0, 1.0)
     rest = np.linalg.norm(moved - after[..., None] * change, axis=2)
-    # light that could not be undone where nothing changes cannot be held against the cells that do
-    unsettled = np.median(np.linalg.norm(moved, axis=2)[taught.still > 0.5]) if (taught.still > 0.5).any() else 0.0
-    least = np.maximum(FOREIGN * np.sqrt(power), np.maximum(4 * taught.noise, 3 * unsettled))
-    return Likeness(after=after, foreign=rest > least)
+    # light that could not be undone where nothing changes cannot be held against the cells that do; but where that is
+    # much, no light did it: something large stands in front of both
+    still = taught.still > 0.5
+    unsettled = float(np.median(np.linalg.norm(moved, axis=2)[still])) if still.any() else 0.0
+    least = np.maximum(FOREIGN * np.sqrt(power), np.maximum(4 * taught.noise, 3 * min(unsettled, LEFT_BY_LIGHT)))
+    return Likeness(after=after, foreign=(rest > least) | (unsettled > COVERED))
