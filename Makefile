@@ -44,11 +44,11 @@ soak: packages-test setup-dev models ## a day of stream in virtual time: nothing
 
 .PHONY: setup
 setup: venv ## make .venv with bin/omni-watch in it
-	@$(MAKE) $(VENV)/.stamp-run
+	@$(MAKE) --silent $(VENV)/.stamp-run
 
 .PHONY: setup-dev
 setup-dev: venv ## the same, with what tests and checks need
-	@$(MAKE) $(VENV)/.stamp-dev
+	@$(MAKE) --silent $(VENV)/.stamp-dev
 
 .PHONY: models
 models: setup ## fetch the model files that are missing
@@ -87,11 +87,13 @@ venv:
 # torch first: it is by far the largest, and a CPU build of this version, where pip can see one, is preferred to others.
 # What builds packages comes from the constraints too, so no second, unpinned environment is made for it.
 $(VENV)/.stamp-run: pyproject.toml constraints.txt
+	@echo "Installing Python packages into $(VENV); the first time takes some minutes."
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) hatchling editables setuptools
 	$(INSTALL) --no-build-isolation --editable '.[piper]'
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run
+	@echo "Installing what tests and checks need into $(VENV)."
 	$(INSTALL) --no-build-isolation --editable '.[piper,dev]'
 	@touch $@
