@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,61 +124,33 @@ async def run_replay(
     watch = SystemClock()
     began_s = watch.stopwatch()
     clock, tally, deliveries = StreamClock(began_at), Tally(keeps_trace=wanted.keeps_trace), Deliveries()
-    observer = Observers(tally, deliveries)
     rulebook = load_rulebook(settings.rules_dir)
     cabinet = open_cabinet(settings)
     tasks = _tasks(wanted.tasks, began_at, rulebook, text_similarity(cabinet))
     recording = Recording(wanted.clip, FEED)
     lessons = _lessons(tasks, wanted.takes)
     engine = build_engine(cabinet)
-    async with AsyncExitStack() as stack:
-        store = await SqlStore.open(None)
-        stack.push_async_callback(store.close)
-        stack.push_async_callback(recording.close)
-        await store.transact(lambda tx: _keep(tx, tasks, lessons))
-        told_by = channels(clock) if channels else [ReportChannel(clock)]
-        relay = Relay(store, told_by, clock, observer)
-        relaying = asyncio.create_task(relay.run(), name="relay")
-        stack.push_async_callback(_end, relaying, relay, told_by)
-        pool = stack.enter_context(ThreadPoolExecutor(1, "model"))
-        roster = Roster(
-            FEED,
-            store=store,
-            rules={rule.id: rule for rule in rulebook.all()},
-            model=engine,
-            fitting=pool,
-            clock=clock,
-            observer=observer,
-        )
-        heartbeat = Heartbeat(
-            recording,
-            roster,
-            store=store,
-            snapshots=snapshots or NoSnapshots(),
-            model_thread=pool,
-            clock=clock,
-            observer=observer,
-            expiries_s=lambda priority: {channel.name: channel.expiry_s(priority) for channel in told_by},
-            on_alerts=lambda _alerts: relay.wake(),
-        )
-        await roster.look(clock.now())
-        await roster.settled()
-        looker = _Looker(roster, store, clock)
+    told_by = channels(clock) if channels else [ReportChannel(clock)]
+    async with _opened(
+        recording, engine, rulebook, told_by, snapshots or NoSnapshots(), clock, Observers(tally, deliveries)
+    ) as parts:
+        await parts.store.transact(lambda tx: _keep(tx, tasks, lessons))
+        await parts.look()
 
         async def tell() -> None:
-            await deliveries.all_ended(store)
-            await looker.look()
+            await deliveries.all_ended(parts.store)
+            await parts.look()
 
         alerts = await replay(
             recording,
-            heartbeat,
+            parts.heartbeat,
             clock=clock,
-            settle=looker.settle,
+            settle=parts.settle,
             tell=tell,
             pace=pace,
             on_unit=lambda unit: on_progress and on_progress(unit.end_s, recording.duration_s),
         )
-        final = await store.transact(lambda tx: tx.tasks.all())
+        final = await parts.store.transact(lambda tx: tx.tasks.all())
     return Replayed(
         clip=str(wanted.clip),
         duration_s=recording.duration_s,
@@ -192,24 +164,62 @@ async def run_replay(
     )
 
 
-class _Looker:
-    """Looks at the tasks again when they changed, or when time alone changes one."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a replay runs on, while it is open."""
 
-    def __init__(self, roster: Roster, store: SqlStore, clock: StreamClock) -> None:
-        self._roster = roster
-        self._store = store
-        self._clock = clock
+    store: SqlStore
+    roster: Roster
+    heartbeat: Heartbeat
+    clock: StreamClock
 
     async def settle(self) -> None:
-        now = self._clock.now()
-        tasks = await self._store.transact(lambda tx: tx.tasks.live())
+        """Do what time alone does to tasks."""
+        now = self.clock.now()
+        tasks = await self.store.transact(lambda tx: tx.tasks.live())
         if any(judge.due(task, now) != task for task in tasks):
-            await self._store.transact(lambda tx: requests.settle(tx, now))
+            await self.store.transact(lambda tx: requests.settle(tx, now))
             await self.look()
 
     async def look(self) -> None:
-        await self._roster.look(self._clock.now())
-        await self._roster.settled()
+        """Take up changed tasks before the next unit: a replay waits for what the daemon prepares beside its heart."""
+        await self.roster.look(self.clock.now())
+        await self.roster.settled()
+
+
+@asynccontextmanager
+async def _opened(
+    recording: Recording,
+    engine: DuplexModel,
+    rulebook: Rulebook,
+    told_by: Sequence[Channel],
+    snapshots: Snapshots,
+    clock: StreamClock,
+    observer: Observers,
+) -> AsyncIterator[_Parts]:
+    """The daemon's parts around a store in memory."""
+    async with AsyncExitStack() as stack:
+        store = await SqlStore.open(None)
+        stack.push_async_callback(store.close)
+        stack.push_async_callback(recording.close)
+        relay = Relay(store, told_by, clock, observer)
+        relaying = asyncio.create_task(relay.run(), name="relay")
+        stack.push_async_callback(_end, relaying, relay, told_by)
+        pool = stack.enter_context(ThreadPoolExecutor(1, "model"))
+        rules = {rule.id: rule for rule in rulebook.all()}
+        roster = Roster(FEED, store=store, rules=rules, model=engine, fitting=pool, clock=clock, observer=observer)
+        heartbeat = Heartbeat(
+            recording,
+            roster,
+            store=store,
+            snapshots=snapshots,
+            model_thread=pool,
+            clock=clock,
+            observer=observer,
+            expiries_s=lambda priority: {channel.name: channel.expiry_s(priority) for channel in told_by},
+            on_alerts=lambda _alerts: relay.wake(),
+        )
+        yield _Parts(store, roster, heartbeat, clock)
 
 
 def _tasks(
