@@ -101,9 +101,7 @@ def says(*happens_at: int) -> object:
     def script(heard: Unit, briefing: Briefing) -> Decision:
         task_ids = [briefed.task.id for briefed in briefing.tasks]
         happens = heard.index in happens_at and task_ids
-        readings = tuple(
-            Reading(task_id=task_id, score=0.9, margin=1.0, holds=bool(happens)) for task_id in task_ids
-        )
+        readings = tuple(Reading(task_id=task_id, score=0.9, margin=1.0, holds=bool(happens)) for task_id in task_ids)
         if not happens:
             return Listen(readings=readings)
         utterances = tuple(
