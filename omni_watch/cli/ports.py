@@ -90,7 +90,7 @@ class Application(Protocol):
     def open_house(self, config_path: Path | None) -> AbstractContextManager[House]: ...
 
     def run_daemon(self, settings: Settings, observers: Sequence[Observer], console: Console | None) -> None:
-        """Watch until a signal says stop; returns when everything is kept and closed. Alerts are printed on `console`."""
+        """Watch until a signal says stop; returns when all is kept and closed. Alerts are printed on `console`."""
 
     def replay(
         self,
