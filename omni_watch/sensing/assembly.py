@@ -152,8 +152,8 @@ class Assembly:
             else:
                 self._move(sense, FeedState.LIVE)
 
-    def _move_all(self, senses: Iterable[Sense], to: FeedState, detail: str = "") -> None:
-        for sense in senses:
+    def _move_all(self, senses: frozenset[Sense], to: FeedState, detail: str = "") -> None:
+        for sense in (each for each in self._lives if each in senses):
             self._move(sense, to, detail)
 
     def _move(self, sense: Sense, to: FeedState, detail: str = "") -> None:

@@ -21,14 +21,15 @@ from omni_watch.watch.ports import Clock
 OPEN_S: Final = 6.0
 READ_S: Final = 5.0  # a camera that stops in the middle of a frame is noticed after this
 BLIND_S: Final = 10.0  # sound goes on but no picture can be decoded for so long: the stream is broken
+SETTLE_S: Final = 0.25  # what waited in the camera while it was opened comes first, late; it only sets the clock
 PATIENCE_S: Final = 0.4  # the longest `read` waits for the pace
 JUMP_S: Final = 10.0  # stamps this far apart belong to different recordings: the pace begins anew
 LIVE_OPTIONS: Final = {
     "rtsp_transport": "tcp",  # over UDP a single lost packet smears the picture until the next key frame
-    "fflags": "nobuffer",
-    "flags": "low_delay",
+    "flags": "low_delay",  # not fflags=nobuffer: it would throw the first key frame away
     "probesize": "1000000",
-    "analyzeduration": "2000000",
+    "analyzeduration": "2000000",  # at most 2 s; most cameras say all in their first answer, but for
+    "fpsprobesize": "0",  # the frame rate, which is not worth waiting for
 }
 
 
@@ -53,6 +54,7 @@ class StreamDevice:
         self._pace: _Pace | None = None
         self._early: deque[tuple[Decoded, float]] = deque()  # decoded before its time, with its stamp
         self._seen_s = 0.0
+        self._settled_s: float | None = None  # when what comes is as prompt as it will be
 
     def open(self) -> Opened:
         if isinstance(self._address, FileAddress):
@@ -73,6 +75,7 @@ class StreamDevice:
         self._timeline = StreamTimeline(is_live=True)
         self._pace = _Pace(self._clock) if self._is_paced and self._reader.is_stamped else None
         self._early.clear()
+        self._settled_s = None
         self._seen_s = self._clock.monotonic()
         return Opened(self.senses, self.senses - found, self._reader.description())
 
@@ -89,7 +92,8 @@ class StreamDevice:
         decoded = reader.decoded(packet)
         self._notice_blindness(reader, decoded, arrived_s)
         if self._pace is None:
-            return [self._placed(each, self._stamp(each, arrived_s), arrived_s) for each in decoded]
+            placed = [self._placed(each, self._stamp(each, arrived_s), arrived_s) for each in decoded]
+            return placed if self._is_settled(arrived_s) else ()
         self._early.extend((each, self._stamp(each, arrived_s)) for each in decoded)
         return self._on_time() if self._early else ()
 
@@ -103,6 +107,11 @@ class StreamDevice:
         if self._reader is None:
             raise FeedError(f"{self.label}: read before it was opened")
         return self._reader
+
+    def _is_settled(self, arrived_s: float) -> bool:
+        if self._settled_s is None:
+            self._settled_s = arrived_s + SETTLE_S
+        return arrived_s >= self._settled_s
 
     def _stamp(self, item: Decoded, arrived_s: float) -> float:
         if item.stamp_s is None or not self._opened().is_stamped:

@@ -12,6 +12,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 Paint = Callable[[float], int]  # stream time -> grey tone
@@ -40,12 +41,13 @@ def write_clip(
     rate_hz: int = 16_000,
     layout: str = "mono",
     audio_codec: str = "aac",
+    video_codec: str = "mpeg4",
     video_seconds: float | None = None,
     audio_seconds: float | None = None,
 ) -> Path:
     """A clip at `path` (the suffix chooses the container); no `paint`: no picture, no `tone`: no sound."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", rate=fps) if paint else None
+        video = cast("VideoStream", container.add_stream(video_codec, rate=fps)) if paint else None
         audio = cast("AudioStream", container.add_stream(audio_codec, rate=rate_hz, layout=layout)) if tone else None
         if video is not None and paint is not None:
             video.width, video.height, video.pix_fmt = *size, "yuv420p"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import itertools
 import socket
@@ -21,6 +22,7 @@ from omni_watch.domain.units import SAMPLE_RATE_HZ, GapCause, Sense, Unit
 from omni_watch.sensing.addresses import UrlAddress
 from omni_watch.sensing.live import LiveFeed
 from omni_watch.sensing.opening import devices_of, open_feed
+from omni_watch.sensing.pictures import encode_jpeg
 from omni_watch.sensing.probing import probe
 from omni_watch.sensing.stream import READ_S, StreamDevice
 from omni_watch.telemetry.clock import SystemClock
@@ -219,6 +221,48 @@ async def test_a_clip_on_a_web_server_is_watched_at_its_own_pace(web: tuple[Path
     await feed.close()
     assert len(units) <= 5
     np.testing.assert_allclose(np.diff(beeps_s([unit for unit in units if is_whole(unit)])), 1.0, atol=0.02)
+
+
+async def test_a_playlist_of_segments_is_watched_at_its_own_pace(web: tuple[Path, str]) -> None:
+    folder, url = web
+    write_clip(folder / "live.m3u8", seconds=8, video_codec="libx264")
+    feed = quick_feed(f"{url}/live.m3u8", FakeObserver())
+    units = await taken(feed, lambda units: sum(map(is_whole, units)) >= 3)
+    await feed.close()
+    assert len(units) <= 5
+
+
+class Multipart(http.server.BaseHTTPRequestHandler):
+    """What many cheap cameras send: one JPEG after another, without stamps."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # until the feed has seen enough
+            for tone in itertools.cycle(range(0, 250, 10)):
+                data = encode_jpeg(np.full((48, 64, 3), tone, np.uint8))
+                self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
+                self.wfile.write(data + b"\r\n")
+                time.sleep(0.1)
+
+    def log_message(self, *_: object) -> None:
+        """Tests print nothing."""
+
+
+async def test_pictures_without_stamps_are_taken_when_they_arrive() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Multipart) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        feed = quick_feed(f"http://127.0.0.1:{server.server_port}/video", FakeObserver())
+        units = await taken(feed, lambda units: sum(bool(unit.frames) for unit in units) >= 3)
+        await feed.close()
+        server.shutdown()
+        thread.join(LIMIT_S)
+    seen = [unit for unit in units if unit.frames]
+    assert all(unit.frame is not None and abs(unit.frame.at_s - unit.end_s) < 0.3 for unit in seen)
+    assert all([gap.cause for gap in unit.gaps] == [GapCause.ABSENT] for unit in seen)
 
 
 async def test_a_clip_of_this_machine_is_played_once_in_real_time(tmp_path: Path) -> None:
