@@ -26,7 +26,7 @@ TASKS = ("tell me every time the microwave is done", "微波炉每次好了都�
 
 
 def kitchen(folder: Path) -> Path:
-    """A clip that is quiet, then beeps four times; each daemon plays it from its beginning."""
+    """A clip that is quiet, then beeps four times; each daemon plays it from its beginning, and none to its end."""
     beeps = sounds.at_level(sounds.row(2000, 0.25, 0.25, 4), -15)
     noise = sounds.room_noise(12.0, 0.002, np.random.default_rng(3))
     track = sounds.mixed(noise, beeps, QUIET_S)
@@ -34,7 +34,7 @@ def kitchen(folder: Path) -> Path:
     def tone(at: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(track[np.minimum((at * 16_000).astype(int), len(track) - 1)], np.float64)
 
-    return write_clip(folder / "kitchen.mp4", seconds=12.0, tone=tone)
+    return write_clip(folder / "kitchen.mp4", seconds=300.0, fps=2, tone=tone)
 
 
 async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_things(
