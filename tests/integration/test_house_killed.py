@@ -34,7 +34,7 @@ def kitchen(folder: Path) -> Path:
     def tone(at: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(track[np.minimum((at * 16_000).astype(int), len(track) - 1)], np.float64)
 
-    return write_clip(folder / "kitchen.mp4", seconds=300.0, fps=2, tone=tone)
+    return write_clip(folder / "kitchen.mp4", seconds=300.0, fps=2, paint=lambda at_s: 60 + int(at_s) % 100, tone=tone)
 
 
 async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_things(
