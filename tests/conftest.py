@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.fixtures_rtsp",
     "tests.fixtures_pulse",
     "tests.fixtures_house",
+    "tests.fixtures_terminal",
 ]
