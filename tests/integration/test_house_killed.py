@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ ALERTS = "omni_watch/test/alert"
 TASKS = ("tell me every time the microwave is done", "微波炉每次好了都告诉我", "tell me when the kettle is full")
 
 
-def kitchen(folder: Path) -> Path:
+def beeping(path: Path) -> Path:
     """A clip that is quiet, then beeps four times; each daemon plays it from its beginning."""
     beeps = sounds.at_level(sounds.row(2000, 0.25, 0.25, 4), -15)
     noise = sounds.room_noise(12.0, 0.002, np.random.default_rng(3))
@@ -35,7 +34,12 @@ def kitchen(folder: Path) -> Path:
     def tone(at: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(track[np.minimum((at * 16_000).astype(int), len(track) - 1)], np.float64)
 
-    return write_clip(folder / "kitchen.mp4", seconds=12.0, tone=tone)
+    return write_clip(path, seconds=12.0, tone=tone)
+
+
+def quiet(path: Path) -> Path:
+    """A clip in which nothing happens, for longer than any delivery may take."""
+    return write_clip(path, seconds=300.0, fps=2, paint=lambda at_s: 60 + int(at_s) % 100, tone=np.zeros_like)
 
 
 async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_things(
@@ -45,7 +49,8 @@ async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_thin
     listen: Callable[..., Subscriber],
 ) -> None:
     own_broker.start()
-    house = make_house(_settings(kitchen(tmp_path), own_broker))
+    clip = tmp_path / "kitchen.mp4"
+    house = make_house(_settings(beeping(clip), own_broker))
     ids = [house.ask("task", "add", words, "--cooldown", "1s")["task"]["id"] for words in TASKS]
     subscriber = listen(own_broker.port, ALERTS)
     moments = random.Random(11)
@@ -57,10 +62,11 @@ async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_thin
         committed |= {event["alert_id"] for event in house.events("alert.queued")}
         house.kill()
 
+    quiet(clip)  # the last daemon only delivers: an alert of its own could be cut off by our stopping it
     house.start()
     await house.until_ready()
     await house.until(lambda: not _unfinished(house), "not everything was delivered", 60)
-    assert house.stop() in (0, -signal.SIGTERM)  # the clip, and with it the daemon, may have ended by itself
+    assert house.stop() == 0
 
     kept = {alert["id"]: alert for alert in _alerts(house)}
     assert len(kept) >= KILLS // 6, "the kills came too early to prove anything"
