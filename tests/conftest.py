@@ -4,6 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.fixtures_broker",
+    "tests.fixtures_minicpmo",
     "tests.fixtures_models",
     "tests.fixtures_rtsp",
     "tests.fixtures_pulse",
