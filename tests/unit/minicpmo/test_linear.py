@@ -1,0 +1,68 @@
+"""A linear layer gives what `torch.nn.functional.linear` gives, by whichever library it is multiplied."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F  # noqa: N812
+
+from omni_watch.duplex.minicpmo import linear as module
+from omni_watch.duplex.minicpmo.linear import Linear, linear, linear_gelu
+
+
+def _layer(inputs: int, outputs: int, *, bias: bool = True) -> Linear:
+    torch.manual_seed(7)
+    return Linear(inputs, outputs, bias=bias)
+
+
+@settings(deadline=None)  # a first torch call is slow
+@given(rows=st.integers(0, 90), inputs=st.integers(1, 70), outputs=st.integers(1, 70), bias=st.booleans())
+def test_every_shape_gives_the_product_that_torch_gives(rows: int, inputs: int, outputs: int, bias: bool) -> None:
+    layer = _layer(inputs, outputs, bias=bias)
+    x = torch.randn(rows, inputs)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(48,), (3, 48), (2, 3, 48), (1, 1, 48)])
+def test_leading_dimensions_are_kept(shape: tuple[int, ...]) -> None:
+    layer, x = _layer(48, 20), torch.randn(shape)
+    with torch.inference_mode():
+        assert layer(x).shape == (*shape[:-1], 20)
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
+
+
+def test_rows_taken_out_of_a_wider_tensor_are_multiplied_as_they_are() -> None:
+    layer, wide = _layer(16, 24), torch.randn(10, 64)
+    with torch.inference_mode():
+        for x in (wide[:, 16:32], wide[::2, :16], wide.t()[:16].t()):
+            torch.testing.assert_close(layer(x), layer(x.contiguous()), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tanh", [True, False])
+def test_the_activation_behind_the_product_is_gelu(tanh: bool) -> None:
+    layer, x = _layer(32, 48), torch.randn(11, 32) * 4
+    expected = F.gelu(F.linear(x, layer.weight, layer.bias), approximate="tanh" if tanh else "none")
+    torch.testing.assert_close(linear_gelu(x, layer.weight, layer.bias, tanh=tanh), expected)
+    with torch.inference_mode():
+        found = linear_gelu(x, layer.weight, layer.bias, tanh=tanh)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_and_gradients_go_the_ordinary_way() -> None:
+    layer, x = _layer(8, 4), torch.randn(3, 8)
+    assert linear(x, layer.weight, layer.bias).requires_grad
+    with torch.inference_mode():
+        assert layer.bfloat16()(x.bfloat16()).dtype is torch.bfloat16
+
+
+def test_weights_keep_their_names() -> None:
+    assert set(_layer(2, 2).state_dict()) == {"weight", "bias"}
+
+
+@pytest.mark.skipif(not torch._C._has_mkldnn, reason="this torch was built without oneDNN")
+def test_this_torch_still_has_the_operator_that_makes_it_fast() -> None:
+    assert module._ONEDNN is not None
