@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden" / "minicpmo"
+TINY = GOLDEN / "tiny-a"
 
 
 @pytest.fixture(scope="session")
@@ -18,4 +19,4 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder() -> Path:
     """A complete checkpoint, with the sessions that were recorded from it; read-only by agreement."""
-    return GOLDEN / "tiny-a"
+    return TINY
