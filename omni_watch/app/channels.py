@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from omni_watch.alerts import broker, voice
+from omni_watch.alerts.floor import Floor
 from omni_watch.alerts.mqtt import MqttChannel
+from omni_watch.alerts.remarks import Remarks
 from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker, Speaker
 from omni_watch.alerts.speech import Speech, SpeechSettings, make_speech
 from omni_watch.alerts.terminal import TerminalChannel
@@ -26,6 +28,7 @@ class Channels:
     voice: VoiceChannel | None = None
     terminal: TerminalChannel | None = None  # only while somebody looks on
     speech: Speech | None = None
+    remarks: Remarks | None = None  # what a companion says, aloud
     on_back: Callable[[str], None] = field(default=lambda _channel: None)  # a channel that was away is there
 
     @classmethod
@@ -43,11 +46,16 @@ class Channels:
         opened = cls()
         if speaker := speaker_for(settings.voice):
             opened.speech = speech_for(settings.voice, cabinet, observer)
+            floor = Floor()
+            opened.remarks = Remarks(
+                opened.speech, speaker, floor, language=settings.language, clock=clock, observer=observer
+            )
             opened.voice = VoiceChannel(
                 opened.speech,
                 speaker,
                 clock=clock,
                 observer=observer,
+                floor=floor,
                 settings=voice.VoiceSettings(
                     expiry_s=settings.voice.expiry_s, urgent_expiry_s=settings.voice.urgent_expiry_s
                 ),
@@ -70,7 +78,8 @@ class Channels:
     @property
     def workers(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
         """What has to run beside the relay for the channels to work."""
-        return [self.mqtt.run] if self.mqtt is not None else []
+        workers = (part.run for part in (self.mqtt, self.remarks) if part is not None)
+        return list(workers)
 
     def expiries_s(self, priority: Priority) -> Mapping[str, float]:
         """How long an alert of this priority is worth telling, by channel."""

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from filelock import Timeout
@@ -23,12 +24,13 @@ from omni_watch.alerts.snapshots import SnapshotFolder
 from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.app.answering import answer_wishes
 from omni_watch.app.channels import Channels
-from omni_watch.app.engines import build_engine, lacks, open_cabinet
+from omni_watch.app.engines import Choice, build_engine, choose_engine, lacks, open_cabinet, step_limit_s
 from omni_watch.app.house import database_path
 from omni_watch.app.publishing import Publisher
 from omni_watch.app.showing import daemon_lock
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
+from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ConfigError, FeedError, ModelError, OmniWatchError, StoreError
 from omni_watch.domain.rules import Rule
 from omni_watch.sensing.opening import open_feed
@@ -41,6 +43,7 @@ from omni_watch.watch import requests
 from omni_watch.watch.heartbeat import Heartbeat
 from omni_watch.watch.ports import Clock, DuplexModel, Feed, Observer
 from omni_watch.watch.roster import Roster
+from omni_watch.watch.stepping import ModelThread
 from omni_watch.watch.supervise import supervise
 
 CHANGES_EVERY_S: Final = 1.0  # how often the store is asked whether another process changed it
@@ -93,7 +96,7 @@ class Parts:
     relay: Relay
     timers: Timers
     publisher: Publisher
-    model_thread: ThreadPoolExecutor
+    model_thread: ModelThread
     fitting: ThreadPoolExecutor
 
 
@@ -160,11 +163,12 @@ class Daemon:
         cabinet = open_cabinet(settings)
         for lack in await asyncio.to_thread(lacks, cabinet):
             observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
-        engine = await asyncio.to_thread(build_engine, cabinet)
+        choice, engine = await self._open_engine()
         stack.callback(engine.close)
-        model_thread, fitting = ThreadPoolExecutor(1, "model"), ThreadPoolExecutor(1, "fitting")
-        for pool in (model_thread, fitting):
-            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        model_thread = ModelThread(engine, limit_s=step_limit_s(settings, choice))
+        stack.push_async_callback(model_thread.stop)
+        fitting = ThreadPoolExecutor(1, "fitting")
+        stack.callback(fitting.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
         channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer)
         if self._console is not None:
@@ -187,6 +191,15 @@ class Daemon:
             model_thread=model_thread,
             fitting=fitting,
         )
+
+    async def _open_engine(self) -> tuple[Choice, DuplexModel]:
+        """Choose, say why, and load."""
+        choice = await asyncio.to_thread(choose_engine, self._settings)
+        self._observer.on("engine.chosen", engine=choice.kind, why=choice.why)
+        if choice.is_second_best:
+            self._observer.on("model.lacking", ability="use MiniCPM-o", mend=choice.why)
+        tell = _from_any_thread(self._observer)
+        return choice, await asyncio.to_thread(build_engine, self._settings, choice, tell)
 
     def _read_rules(self) -> dict[str, Rule]:
         return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}
@@ -217,8 +230,16 @@ class Daemon:
             observer=self._observer,
             expiries_s=parts.channels.expiries_s,
             on_alerts=lambda _alerts: parts.relay.wake(),
+            on_comments=lambda feed, comments: self._remark(parts, feed, comments),
         )
         return Watching(feed, roster, heartbeat)
+
+    def _remark(self, parts: Parts, feed: str, comments: Sequence[Utterance]) -> None:
+        """What a companion says of its own accord: live, never stored."""
+        for comment in comments:
+            self._observer.on("companion.said", feed=feed, letters=len(comment.text), text=comment.text)
+            if parts.channels.remarks is not None:
+                parts.channels.remarks.offer(feed, comment.text)
 
     # --- work ---
 
@@ -353,6 +374,17 @@ class Daemon:
                 watching.roster.rules = rules
             self._look.set()
         self._observer.on("ready")
+
+
+def _from_any_thread(observer: Observer) -> Callable[..., None]:
+    """Tells an observer, on the running loop's thread, what another thread has to say."""
+    loop = asyncio.get_running_loop()
+
+    def tell(event: str, **fields: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody listens any more
+            loop.call_soon_threadsafe(partial(observer.on, event, **fields))
+
+    return tell
 
 
 @contextmanager

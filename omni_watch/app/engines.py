@@ -1,13 +1,26 @@
-"""From model files to an engine. What is missing is an ability less, said aloud; what is wrong is an error."""
+"""Which engine watches, and why; from model files to an engine.
+
+What is missing is an ability less, said aloud; what is wrong is an error. Nothing here brings torch unless a
+checkpoint is named: `omni_watch.duplex.minicpmo.building` is imported by the two functions that need it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
 from omni_watch.cabinet import Cabinet
-from omni_watch.config.settings import Settings
+from omni_watch.config.settings import FeedSettings, Settings
+from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.duplex.embedded.planner import Abilities
 from omni_watch.watch.ports import DuplexModel, TextSimilarity
+
+if TYPE_CHECKING:
+    from omni_watch.duplex.minicpmo.building import MiniCpmSettings
+
+Tell = Callable[..., None]  # an event name and its fields; any thread
+MINICPM: Final = "minicpm-o"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +29,15 @@ class Lack:
 
     ability: str
     mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine that watches this house."""
+
+    kind: Literal["embedded", "minicpm-o"]
+    why: str
+    is_second_best: bool = False  # a checkpoint is named, and cannot be used
 
 
 def open_cabinet(settings: Settings) -> Cabinet:
@@ -37,12 +59,47 @@ def abilities(cabinet: Cabinet) -> Abilities:
     )
 
 
-def build_engine(cabinet: Cabinet) -> DuplexModel:
-    """The embedded engine with every ability whose model files are there.
+def choose_engine(settings: Settings) -> Choice:
+    """MiniCPM-o when it is asked for, or when its checkpoint and enough memory are there; the weights are not read.
+
+    Raises:
+        ConfigError: it is asked for, and no checkpoint is named.
+        ModelError: it is asked for, and its checkpoint cannot be used or does not fit.
+    """
+    kind = settings.engine.kind
+    if kind == "embedded":
+        return Choice("embedded", 'engine.kind is "embedded"')
+    if settings.model.path is None:
+        if kind == MINICPM:
+            raise ConfigError(f'engine.kind: found "{MINICPM}" but no model.path; name the folder of its checkpoint')
+        return Choice("embedded", "model.path names no checkpoint")
+    from omni_watch.duplex.minicpmo import building
+
+    try:
+        return Choice(MINICPM, building.fit(_minicpm_settings(settings)))
+    except ModelError as error:
+        if kind == MINICPM:
+            raise
+        return Choice("embedded", str(error), is_second_best=True)
+
+
+def build_engine(settings: Settings, choice: Choice, tell: Tell = lambda _event, **_fields: None) -> DuplexModel:
+    """The chosen engine, ready to open sessions; minutes for a large checkpoint on a slow disk.
+
+    `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens.
 
     Raises:
         ModelError: a file is there with other bytes than expected, or cannot be loaded.
     """
+    if choice.kind == "embedded":
+        return build_embedded(open_cabinet(settings))
+    from omni_watch.duplex.minicpmo import building
+
+    return building.build(_minicpm_settings(settings), tell)
+
+
+def build_embedded(cabinet: Cabinet) -> DuplexModel:
+    """The embedded engine with every ability whose model files are there. ModelError: as above."""
     from omni_watch.duplex.embedded.ears import Ears
     from omni_watch.duplex.embedded.engine import EmbeddedEngine
     from omni_watch.duplex.embedded.eyes import Eyes
@@ -53,9 +110,52 @@ def build_engine(cabinet: Cabinet) -> DuplexModel:
     return EmbeddedEngine(ears=ears, eyes=eyes, abilities=abilities(cabinet))
 
 
+def step_limit_s(settings: Settings, choice: Choice) -> float | None:
+    """How long a step may take before it is taken to hang; None: the service manager's watchdog is enough."""
+    return settings.model.step_limit_s if choice.kind == MINICPM else None
+
+
 def text_similarity(cabinet: Cabinet) -> TextSimilarity | None:
     """How alike two English texts are in meaning; None when its model files are not there."""
     from omni_watch.duplex.embedded.similarity import MiniLm
 
     model, tokenizer = cabinet.find("minilm"), cabinet.find("minilm-tokenizer")
     return MiniLm(model, tokenizer) if model is not None and tokenizer is not None else None
+
+
+def _minicpm_settings(settings: Settings) -> MiniCpmSettings:
+    """The engine's own values; it knows nothing of our configuration file."""
+    from omni_watch.duplex.minicpmo.building import FeedPlace, MiniCpmSettings
+    from omni_watch.duplex.minicpmo.control import ControlSettings
+
+    model = settings.model
+    if model.path is None:
+        raise ConfigError("model.path: missing")
+
+    def place(feed: FeedSettings) -> FeedPlace:
+        return FeedPlace(mode=feed.mode, has_camera=feed.video is not None, has_microphone=feed.audio is not None)
+
+    return MiniCpmSettings(
+        path=model.path,
+        revision=model.revision,
+        device=model.device,
+        dtype=model.dtype,
+        quantization=model.quantization,
+        threads=settings.engine.threads,
+        window=model.window,
+        window_low=model.window_low,
+        window_high=model.window_high,
+        window_units=model.window_units,
+        context_tokens=model.context_tokens,
+        carried_units=model.carried_s,
+        control=ControlSettings(
+            bias=model.bias,
+            confirm_of=model.confirm_of,
+            confirm_in=model.confirm_in,
+            second_opinion=model.second_opinion,
+        ),
+        forced_picture_s=model.forced_picture_s,
+        voice=model.voice,
+        language=settings.language,
+        feeds={feed.name: place(feed) for feed in settings.feeds},
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from omni_watch.alerts.relay import Relay
-from omni_watch.app.engines import build_engine, open_cabinet, text_similarity
+from omni_watch.app.engines import build_engine, choose_engine, open_cabinet, text_similarity
 from omni_watch.app.lessons import Take, keep_lesson, lesson_from_clip, region_of
 from omni_watch.app.wishes import task_from
 from omni_watch.config.rulebook import Rulebook, load_rulebook
@@ -34,6 +34,7 @@ from omni_watch.watch.briefing import BriefedTask, Plan
 from omni_watch.watch.heartbeat import Heartbeat
 from omni_watch.watch.ports import Channel, DuplexModel, Snapshots, TextSimilarity, Transaction
 from omni_watch.watch.roster import Roster
+from omni_watch.watch.stepping import ModelThread
 
 FEED: Final = "clip"
 BEGAN_AT: Final = datetime(2000, 1, 1, 12, tzinfo=UTC)  # a replay's dates follow from the recording alone
@@ -129,7 +130,7 @@ async def run_replay(
     tasks = _tasks(wanted.tasks, began_at, rulebook, text_similarity(cabinet))
     recording = Recording(wanted.clip, FEED)
     lessons = _lessons(tasks, wanted.takes)
-    engine = build_engine(cabinet)
+    engine = build_engine(settings, choose_engine(settings))
     told_by = channels(clock) if channels else [ReportChannel(clock)]
     async with _opened(
         recording, engine, rulebook, told_by, snapshots or NoSnapshots(), clock, Observers(tally, deliveries)
@@ -205,15 +206,17 @@ async def _opened(
         relay = Relay(store, told_by, clock, observer)
         relaying = asyncio.create_task(relay.run(), name="relay")
         stack.push_async_callback(_end, relaying, relay, told_by)
-        pool = stack.enter_context(ThreadPoolExecutor(1, "model"))
+        model_thread = ModelThread(engine)
+        stack.push_async_callback(model_thread.stop)
+        fitting = stack.enter_context(ThreadPoolExecutor(1, "fitting"))
         rules = {rule.id: rule for rule in rulebook.all()}
-        roster = Roster(FEED, store=store, rules=rules, model=engine, fitting=pool, clock=clock, observer=observer)
+        roster = Roster(FEED, store=store, rules=rules, model=engine, fitting=fitting, clock=clock, observer=observer)
         heartbeat = Heartbeat(
             recording,
             roster,
             store=store,
             snapshots=snapshots,
-            model_thread=pool,
+            model_thread=model_thread,
             clock=clock,
             observer=observer,
             expiries_s=lambda priority: {channel.name: channel.expiry_s(priority) for channel in told_by},

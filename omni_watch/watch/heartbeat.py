@@ -6,15 +6,13 @@ is skipped whole; both are recorded, and the delay never grows.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from omni_watch.domain.alerts import Alert
-from omni_watch.domain.decisions import Decision, Speak
+from omni_watch.domain.decisions import Decision, Speak, Utterance
 from omni_watch.domain.errors import ModelError, StoreError
 from omni_watch.domain.rules import Priority
 from omni_watch.domain.units import Frame, Unit
@@ -22,6 +20,7 @@ from omni_watch.watch.judge import Verdict, judge
 from omni_watch.watch.ports import Clock, Feed, Observer, Snapshots, Store
 from omni_watch.watch.requests import commit_verdict
 from omni_watch.watch.roster import Roster
+from omni_watch.watch.stepping import ModelThread
 
 FAILURES_MAX = 5  # of sessions in a row; then the process should be started anew
 UNCOMMITTED_MAX = 64  # verdicts kept while the store cannot be written; the oldest is dropped, and reported
@@ -45,11 +44,12 @@ class Heartbeat:
         *,
         store: Store,
         snapshots: Snapshots,
-        model_thread: Executor,
+        model_thread: ModelThread,
         clock: Clock,
         observer: Observer,
         expiries_s: Callable[[Priority], Mapping[str, float]],
         on_alerts: Callable[[tuple[Alert, ...]], None],
+        on_comments: Callable[[str, tuple[Utterance, ...]], None] = lambda _feed, _comments: None,
         limits: LagLimits | None = None,
     ) -> None:
         self._feed = feed
@@ -61,6 +61,7 @@ class Heartbeat:
         self._observer = observer
         self._expiries_s = expiries_s
         self._on_alerts = on_alerts
+        self._on_comments = on_comments
         self._limits = limits or LagLimits()
         self._recent: deque[Frame | None] = deque(maxlen=3)  # the model's frames of this and the two units before
         self._uncommitted: deque[tuple[Verdict, Mapping[str, Frame]]] = deque(maxlen=UNCOMMITTED_MAX)
@@ -108,7 +109,10 @@ class Heartbeat:
         began_s = self._clock.stopwatch()
         decision = await self._decide(unit)
         step_ms = (self._clock.stopwatch() - began_s) * 1000
-        alerts = await self._commit(self._judge(decision, unit))
+        verdict = self._judge(decision, unit)
+        if verdict.comments:  # live speech: told at once or never, and kept nowhere
+            self._on_comments(unit.feed, verdict.comments)
+        alerts = await self._commit(verdict)
         self._observer.on(
             "unit.decided",
             feed=unit.feed,
@@ -122,16 +126,15 @@ class Heartbeat:
         return alerts
 
     async def _decide(self, unit: Unit) -> Decision:
-        loop = asyncio.get_running_loop()
         session, replaced = self._roster.take()
         try:
-            decision = await loop.run_in_executor(self._model_thread, session.step, unit)
+            decision = await self._model_thread.step(session, unit)
         except ModelError as error:
             self._observer.on("engine.failed", feed=unit.feed, why=str(error))
             self._roster.lose()
             raise
         if replaced is not None:  # only now: the new session takes over its memory at its first step
-            await loop.run_in_executor(self._model_thread, replaced.close)
+            await self._model_thread.close_session(replaced)
         return decision
 
     def _judge(self, decision: Decision, unit: Unit) -> Verdict:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
 from omni_watch.domain.decisions import Decision
+from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Language, Priority
 from omni_watch.domain.tasks import Task
 from omni_watch.domain.teaching import Example, Label, Lesson
@@ -70,10 +72,19 @@ class DuplexSession(Protocol):
         """Free what the session holds. Model thread only."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One session with the unit that it is to decide."""
+
+    session: DuplexSession
+    unit: Unit
+
+
 class DuplexModel(Protocol):
     """An engine: decides each second, by itself, to listen or to speak."""
 
     name: str
+    most_together: int  # how many sessions one step may serve; 1: nothing is gained by packing
 
     def plan(self, briefed: BriefedTask) -> Plan:
         """How this engine would watch for the task. Pure, fast, any thread."""
@@ -88,6 +99,14 @@ class DuplexModel(Protocol):
         Raises:
             ModelError: a model file is missing or wrong, or an example cannot be read.
         """
+
+    def step_together(self, steps: Sequence[Step]) -> Sequence[Decision | ModelError]:
+        """Step sessions of different feeds at once, at most `most_together`; their decisions, in order. Model thread
+        only. A session that fails gives its error and disturbs no other."""
+
+    def work_ahead(self) -> bool:
+        """Do one piece of work that no unit waits for (make ready what will be needed soon); whether there is more.
+        Model thread only, and only while no unit waits."""
 
     def close(self) -> None:
         """Free the engine. After the last session was closed."""

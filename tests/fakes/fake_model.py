@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from omni_watch.domain.decisions import Decision, Listen, Means
+from omni_watch.domain.errors import ModelError
 from omni_watch.domain.units import Unit
 from omni_watch.watch.briefing import BriefedTask, Briefing, Plan
-from omni_watch.watch.ports import DuplexSession
+from omni_watch.watch.ports import DuplexSession, Step
+from omni_watch.watch.stepping import one_by_one
 
 Script = Callable[[Unit, Briefing], Decision]
 
@@ -38,6 +40,7 @@ class FakeModel:
     """Hands out `FakeSession`s; `may_open` holds the opening of all but the first until it is set."""
 
     name = "fake"
+    most_together = 1
 
     def __init__(self, script: Script = lambda unit, briefing: Listen()) -> None:
         self.script = script
@@ -45,6 +48,7 @@ class FakeModel:
         self.may_open = threading.Event()
         self.may_open.set()
         self.fails_with: Exception | None = None
+        self.batches: list[list[Step]] = []  # what each step served together
 
     def plan(self, briefed: BriefedTask) -> Plan:
         return Plan(task_id=briefed.task.id, means=(Means.MODEL,))
@@ -56,6 +60,13 @@ class FakeModel:
         session = FakeSession(briefing, self.script, after)
         self.sessions.append(session)
         return session
+
+    def step_together(self, steps: Sequence[Step]) -> list[Decision | ModelError]:
+        self.batches.append(list(steps))
+        return one_by_one(steps)
+
+    def work_ahead(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
-from omni_watch.app.engines import build_engine
+from omni_watch.app.engines import build_embedded
 from omni_watch.app.replaying import ReportChannel
 from omni_watch.app.wishes import TaskWish, task_from
 from omni_watch.cabinet import Cabinet
@@ -33,6 +33,7 @@ from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch import requests
 from omni_watch.watch.heartbeat import Heartbeat
 from omni_watch.watch.roster import Roster
+from omni_watch.watch.stepping import ModelThread
 from tests.fakes import synthetic_sounds as sounds
 from tests.fakes.fake_clock import NOON
 from tests.fakes.fake_feed import unit
@@ -111,12 +112,13 @@ async def test_a_day_leaves_memory_files_and_threads_as_they_were(tmp_path: Path
     rules = {rule.id: rule for rule in load_rulebook().all()}
     relay = Relay(store, [channel], clock, observer)
     relaying = asyncio.create_task(relay.run())
-    with ThreadPoolExecutor(1, "model") as model_thread, ThreadPoolExecutor(1, "fitting") as fitting:
+    engine = build_embedded(Cabinet(cabinet_dir))
+    with ThreadPoolExecutor(1, "fitting") as fitting:
         roster = Roster(
             feed.name,
             store=store,
             rules=rules,
-            model=build_engine(Cabinet(cabinet_dir)),
+            model=engine,
             fitting=fitting,
             clock=clock,
             observer=observer,
@@ -126,7 +128,7 @@ async def test_a_day_leaves_memory_files_and_threads_as_they_were(tmp_path: Path
             roster,
             store=store,
             snapshots=SnapshotFolder(tmp_path / "snapshots", observer=observer),
-            model_thread=model_thread,
+            model_thread=ModelThread(engine),
             clock=clock,
             observer=observer,
             expiries_s=lambda priority: {channel.name: 3600.0},

@@ -18,6 +18,7 @@ from omni_watch.domain.units import Frame, Unit
 from omni_watch.watch.briefing import Briefing
 from omni_watch.watch.heartbeat import FAILURES_MAX, UNCOMMITTED_MAX, Heartbeat, LagLimits
 from omni_watch.watch.roster import Roster
+from omni_watch.watch.stepping import ModelThread
 from tests.fakes.fake_clock import NOON, FakeClock
 from tests.fakes.fake_feed import FakeFeed, unit
 from tests.fakes.fake_model import FakeModel
@@ -49,7 +50,7 @@ class House:
     observer: FakeObserver = field(default_factory=FakeObserver)
     snapshots: FakeSnapshots = field(default_factory=FakeSnapshots)
     told: list[Alert] = field(default_factory=list)
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "model"))
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "fitting"))
 
     def __post_init__(self) -> None:
         self.roster = Roster(
@@ -66,7 +67,7 @@ class House:
             self.roster,
             store=self.store,
             snapshots=self.snapshots,
-            model_thread=self.pool,
+            model_thread=ModelThread(self.model),
             clock=self.clock,
             observer=self.observer,
             expiries_s=lambda priority: {"mqtt": 3600.0, "voice": 600.0 if priority is Priority.URGENT else 60.0},
@@ -257,7 +258,7 @@ async def test_every_step_runs_on_the_one_model_thread(house: House) -> None:
     await house.set_task(kettle())
     for index in range(3):
         await house.beat(index)
-    assert house.model.sessions[0].threads == {"model_0"}
+    assert house.model.sessions[0].threads == {"model"}
 
 
 async def test_a_session_that_fails_now_and_then_is_replaced_and_the_feed_goes_on(house: House) -> None:

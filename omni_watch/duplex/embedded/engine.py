@@ -7,9 +7,11 @@ words chose, and a task that fits none is blind until somebody shows it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from omni_watch.domain.decisions import Means
+from omni_watch.domain.decisions import Decision, Means
+from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Rule
 from omni_watch.duplex.embedded.ears import Ears
 from omni_watch.duplex.embedded.eyes import Eyes
@@ -20,13 +22,15 @@ from omni_watch.duplex.embedded.sounding import BeepWatcher, SoundWatcher
 from omni_watch.duplex.embedded.watcher import Watcher
 from omni_watch.watch.briefing import BriefedTask, Briefing, Plan
 from omni_watch.watch.deciding import Gate
-from omni_watch.watch.ports import DuplexSession
+from omni_watch.watch.ports import DuplexSession, Step
+from omni_watch.watch.stepping import one_by_one
 
 
 class EmbeddedEngine:
     """Implements `DuplexModel`. Its models are shared by all feeds and safe to use from several threads."""
 
     name = "embedded"
+    most_together = 1  # a step takes milliseconds; together the first would wait for the last
 
     def __init__(self, *, ears: Ears | None, eyes: Eyes, abilities: Abilities) -> None:
         self._ears = ears
@@ -50,6 +54,13 @@ class EmbeddedEngine:
         if before is not None:
             session.inherit(before)
         return session
+
+    def step_together(self, steps: Sequence[Step]) -> Sequence[Decision | ModelError]:
+        return one_by_one(steps)
+
+    def work_ahead(self) -> bool:
+        """All is made ready by `open`."""
+        return False
 
     def close(self) -> None:
         """Nothing is held beyond the Python objects."""
