@@ -73,6 +73,7 @@ class FeedSection(Section):
     audio: str | None = Field(default=None, description="a text", validate_default=True)
     user: Text | None = Field(default=None, description="a user name")
     password_file: Text | None = Field(default=None, description="a file that holds the password")
+    mode: Literal["watch", "companion"] = Field(default="watch", description='"watch" or "companion"')
 
     @field_validator("video")
     @classmethod
@@ -166,8 +167,60 @@ class VoiceSection(Section):
 
 
 class EngineSection(Section):
-    kind: Literal["embedded", "auto"] = Field(default="auto", description='"embedded" or "auto"')
+    kind: Literal["embedded", "minicpm-o", "auto"] = Field(
+        default="auto", description='"embedded", "minicpm-o" or "auto"'
+    )
     threads: int | None = Field(default=None, ge=1, le=64, description="a whole number from 1 to 64")
+
+
+class ModelSection(Section):
+    """MiniCPM-o: which checkpoint, where it runs, and how it decides."""
+
+    path: Text | None = Field(default=None, description='a folder, or a hub id like "openbmb/MiniCPM-o-4_5"')
+    revision: Text | None = Field(default=None, description="a commit of the hub id in path")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description='"auto", "cpu", "cuda" or "cuda:0"'
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto", description='"auto", "bfloat16", "float16" or "float32"'
+    )
+    quantization: Literal["none", "int8", "int4"] = Field(default="none", description='"none", "int8" or "int4"')
+    window: Literal["off", "basic", "context"] = Field(default="off", description='"off", "basic" or "context"')
+    window_low: int = Field(default=5000, ge=256, le=40_000, description="a whole number of tokens, 256 to 40000")
+    window_high: int = Field(default=6500, ge=256, le=40_000, description="a whole number of tokens, 256 to 40000")
+    window_units: int = Field(default=24, ge=2, le=1000, description="a whole number of seconds, 2 to 1000")
+    context_tokens: int = Field(default=8192, ge=256, le=40_000, description="a whole number of tokens, 256 to 40000")
+    carried_s: int = Field(default=16, ge=0, le=120, description="a whole number of seconds, 0 to 120")
+    bias: float = Field(default=0.0, ge=-20, le=20, description="a number from -20 to 20")
+    confirm_of: int = Field(default=2, ge=1, le=10, description="a whole number from 1 to 10")
+    confirm_in: int = Field(default=3, ge=1, le=10, description="a whole number from confirm_of to 10")
+    second_opinion: bool = Field(default=False, description="true or false")
+    forced_picture_s: float = Field(default=5.0, ge=0, le=60, description="seconds, from 0 (every picture) to 60")
+    voice: Literal["daemon", "model"] = Field(default="daemon", description='"daemon" or "model"')
+    step_limit_s: float = Field(default=30.0, ge=1, le=3600, description="seconds, from 1 to 3600")
+
+    @field_validator("revision")
+    @classmethod
+    def _revision_is_of_an_id(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        if revision is not None and info.data.get("path", "") is None:
+            raise ValueError("set without path; it says which commit of the hub id in path is meant")
+        return revision
+
+    @field_validator("window_high")
+    @classmethod
+    def _high_is_above_low(cls, high: int, info: ValidationInfo) -> int:
+        low = info.data.get("window_low")
+        if low is not None and high <= low:
+            raise ValueError(f"found {high}; expected more than window_low, which is {low}")
+        return high
+
+    @field_validator("confirm_in")
+    @classmethod
+    def _in_is_at_least_of(cls, seconds: int, info: ValidationInfo) -> int:
+        needed = info.data.get("confirm_of")
+        if needed is not None and seconds < needed:
+            raise ValueError(f"found {seconds}; expected at least confirm_of, which is {needed}")
+        return seconds
 
 
 class ModelsSection(Section):
@@ -205,6 +258,7 @@ class ConfigFile(Section):
     mqtt: MqttSection = Field(default=MqttSection(), description="a [mqtt] table")
     voice: VoiceSection = Field(default=VoiceSection(), description="a [voice] table")
     engine: EngineSection = Field(default=EngineSection(), description="an [engine] table")
+    model: ModelSection = Field(default=ModelSection(), description="a [model] table")
     models: ModelsSection = Field(default=ModelsSection(), description="a [models] table")
     retention: RetentionSection = Field(default=RetentionSection(), description="a [retention] table")
     rules: RulesSection = Field(default=RulesSection(), description="a [rules] table")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from omni_watch.domain.errors import ConfigError
-from omni_watch.domain.rules import DisplayCue, Language, Priority, Repeat, Rule, SightKind
+from omni_watch.domain.rules import DisplayCue, Language, ModelTuning, Priority, Repeat, Rule, SightKind
 from omni_watch.watch import templates
 from omni_watch.watch.choosing import Phrasebook, phrase_of
 from omni_watch.watch.tongues import RequestForm, Tongue, fold
@@ -52,6 +52,13 @@ class _DisplayEntry(_Strict):
     last_of_countdown: bool = Field(default=False, description="true or false")
 
 
+class _ModelEntry(_Strict):
+    bias: float | None = Field(default=None, ge=-20, le=20, description="a number from -20 to 20")
+    confirm_of: int | None = Field(default=None, ge=1, le=10, description="a whole number from 1 to 10")
+    confirm_in: int | None = Field(default=None, ge=1, le=10, description="a whole number from 1 to 10")
+    second_opinion: bool | None = Field(default=None, description="true or false")
+
+
 class _RuleFile(_Strict):
     names: ByLanguage = Field(description="for each language a list of names of the thing")
     phrases: ByLanguage = Field(description="for each language a list of ways to say that it has happened")
@@ -66,6 +73,7 @@ class _RuleFile(_Strict):
     priority: Literal["low", "normal", "urgent"] = Field(default="normal", description='"low", "normal" or "urgent"')
     cooldown_s: float = Field(default=30.0, ge=0, le=86400, description="seconds from 0 to 86400")
     rearm_s: float = Field(default=10.0, ge=1, le=3600, description="seconds from 1 to 3600")
+    model: _ModelEntry = Field(default=_ModelEntry(), description="bias, confirm_of, confirm_in, second_opinion")
     examples: list[ExampleEntry] = Field(default=[], description="a list of sentences that must choose this rule")
     refusals: list[Line] = Field(default=[], alias="not", description="a list of sentences that must not choose it")
 
@@ -260,6 +268,7 @@ def _rule(path: Path, entry: _RuleFile, tongues: Mapping[Language, Tongue], prob
         priority=Priority(entry.priority),
         cooldown_s=entry.cooldown_s,
         rearm_s=entry.rearm_s,
+        model=ModelTuning(**entry.model.model_dump()),
     )
 
 
@@ -390,6 +399,7 @@ def _schema_at(loc: Sequence[str | int], root: type[BaseModel]) -> tuple[type[Ba
 
 _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "display": _DisplayEntry,
+    "model": _ModelEntry,
     "examples": ExampleEntry,
     "requests": _RequestEntry,
 }

@@ -11,14 +11,14 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import tzlocal
 
-from omni_watch.config.checking import ConfigFile, FeedSection, MqttSection, Place, read_secret
+from omni_watch.config.checking import ConfigFile, FeedSection, ModelSection, MqttSection, Place, read_secret
 from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ConfigError
 from omni_watch.domain.rules import Language
@@ -26,8 +26,11 @@ from omni_watch.domain.rules import Language
 FILE_NAME: Final = "config.toml"
 SYSTEM_FILE: Final = Path("/etc/omni-watch") / FILE_NAME
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA: mqtt, secure-mqtt
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 LogFormat = Literal["auto", "plain", "json"]
+EngineKind = Literal["embedded", "minicpm-o", "auto"]
+Mode = Literal["watch", "companion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class FeedSettings:
     audio: str | None = None  # "stream", "mic" or "mic:NAME_OR_INDEX"
     user: str | None = None
     password: Secret | None = None
+    mode: Mode = "watch"  # companion: a language model also comments and answers on its own
 
     @property
     def video_address(self) -> str | None:
@@ -92,8 +96,32 @@ class VoiceSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    kind: Literal["embedded", "auto"] = "auto"
+    kind: EngineKind = "auto"
     threads: int | None = None  # None: the engine decides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """MiniCPM-o: which checkpoint, where it runs, what it remembers, how it decides."""
+
+    path: str | None = None  # an absolute folder, or a hub id; None: there is none
+    revision: str | None = None  # a commit of the hub id
+    device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    quantization: Literal["none", "int8", "int4"] = "none"
+    window: Literal["off", "basic", "context"] = "off"
+    window_low: int = 5000  # tokens: `basic` drops the oldest seconds down to here ...
+    window_high: int = 6500  # ... once there are more than this
+    window_units: int = 24  # seconds that `context` keeps
+    context_tokens: int = 8192  # a session is replaced before it holds so many
+    carried_s: int = 16  # the last seconds that its successor is shown first
+    bias: float = 0.0  # logits: above 0 speaks more readily, below less
+    confirm_of: int = 2  # seconds that must speak for an alert ...
+    confirm_in: int = 3  # ... among the last so many
+    second_opinion: bool = False
+    forced_picture_s: float = 5.0  # a picture that has not changed is shown again after so long
+    voice: Literal["daemon", "model"] = "daemon"
+    step_limit_s: float = 30.0  # a step that takes longer ends the process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +159,7 @@ class Settings:
     mqtt: MqttSettings
     voice: VoiceSettings
     engine: EngineSettings
+    model: ModelSettings
     retention: RetentionSettings
     log: LogSettings
     service: ServiceSettings
@@ -234,6 +263,7 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "urgent_expiry_s": voice.urgent_expiry_s,
         },
         "engine": {"kind": settings.engine.kind, "threads": settings.engine.threads},
+        "model": asdict(settings.model),
         "models": {"folder": str(settings.models_dir)},
         "retention": {
             "alerts_days": settings.retention.alerts_days,
@@ -273,6 +303,7 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             urgent_expiry_s=voice.urgent_expiry_s,
         ),
         engine=EngineSettings(kind=checked.engine.kind, threads=checked.engine.threads),
+        model=_model(checked.model, place),
         retention=RetentionSettings(
             alerts_days=checked.retention.alerts_days, snapshots_days=checked.retention.snapshots_days
         ),
@@ -289,6 +320,7 @@ def _feed(section: FeedSection) -> FeedSettings:
         audio=section.audio,
         user=section.user,
         password=_secret(section.password_file),
+        mode=section.mode,
     )
 
 
@@ -306,6 +338,19 @@ def _mqtt(section: MqttSection) -> MqttSettings:
         retain_snapshot=section.retain_snapshot,
         alert_expiry_s=section.alert_expiry_s,
     )
+
+
+def _model(section: ModelSection, place: Place) -> ModelSettings:
+    return ModelSettings(**section.model_dump() | {"path": _checkpoint(section.path, place)})
+
+
+def _checkpoint(written: str | None, place: Place) -> str | None:
+    """A folder that is there, made absolute; what looks like a hub id stays as it is, the rest is a folder too."""
+    if written is None:
+        return None
+    folder = place.path(written)
+    is_hub_id = _HUB_ID.fullmatch(written) is not None and not folder.exists()
+    return written if is_hub_id else str(folder)
 
 
 def _service(variables: Mapping[str, str]) -> ServiceSettings:
@@ -379,7 +424,7 @@ def _secret(path: str | None) -> Secret | None:
 
 def _feed_as_shown(feed: FeedSettings) -> dict[str, Any]:
     video = None if feed.video is None else hide_credentials(feed.video)
-    shown = {"name": feed.name, "video": video, "audio": feed.audio}
+    shown = {"name": feed.name, "video": video, "audio": feed.audio, "mode": feed.mode}
     return shown | ({"user": feed.user, "password": _hidden(feed.password)} if feed.user else {})
 
 

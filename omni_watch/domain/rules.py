@@ -45,6 +45,16 @@ class DisplayCue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTuning:
+    """How a language model's wish to speak is weighed for this condition; None leaves it to the settings."""
+
+    bias: float | None = None  # logits: above 0 it is told more readily, below less
+    confirm_of: int | None = None  # seconds that must speak for it ...
+    confirm_in: int | None = None  # ... among the last so many
+    second_opinion: bool | None = None  # ask a short yes-or-no question before it is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One household condition in every language we ship."""
 
@@ -62,3 +72,4 @@ class Rule:
     priority: Priority = Priority.NORMAL
     cooldown_s: float = 30.0  # after an alert that was told, for `each`
     rearm_s: float = 10.0  # how long the condition must be seen false before it may be told again
+    model: ModelTuning = field(default_factory=ModelTuning)
