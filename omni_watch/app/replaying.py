@@ -15,7 +15,7 @@ from typing import Any, Final
 from omni_watch.alerts.relay import Relay
 from omni_watch.app.engines import build_engine, choose_engine, open_cabinet, text_similarity
 from omni_watch.app.lessons import Take, keep_lesson, lesson_from_clip, region_of
-from omni_watch.app.wishes import task_from
+from omni_watch.app.wishes import rule_of, task_from
 from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
@@ -127,9 +127,10 @@ async def run_replay(
     clock, tally, deliveries = StreamClock(began_at), Tally(keeps_trace=wanted.keeps_trace), Deliveries()
     rulebook = load_rulebook(settings.rules_dir)
     cabinet = open_cabinet(settings)
-    tasks = _tasks(wanted.tasks, began_at, rulebook, text_similarity(cabinet))
+    similarity = text_similarity(cabinet)
+    tasks = _tasks(wanted.tasks, began_at, rulebook, similarity)
     recording = Recording(wanted.clip, FEED)
-    lessons = _lessons(tasks, wanted.takes)
+    lessons = _lessons(tasks, wanted.takes, lambda words: rule_of(words, rulebook.phrasebook, similarity))
     engine = build_engine(settings, choose_engine(settings))
     told_by = channels(clock) if channels else [ReportChannel(clock)]
     async with _opened(
@@ -242,8 +243,10 @@ def _tasks(
     ]
 
 
-def _lessons(tasks: Sequence[Task], takes: Sequence[tuple[Take, Path]]) -> list[Lesson]:
-    """What each take shows, for the task whose text it names."""
+def _lessons(
+    tasks: Sequence[Task], takes: Sequence[tuple[Take, Path]], rule_of_words: Callable[[str], str | None]
+) -> list[Lesson]:
+    """What each take shows, for the tasks that it was made for."""
     return [
         lesson_from_clip(
             task_id=task.id,
@@ -255,9 +258,18 @@ def _lessons(tasks: Sequence[Task], takes: Sequence[tuple[Take, Path]]) -> list[
             taken_at=BEGAN_AT,
         )
         for task in tasks
-        for take, clip in takes
-        if take.for_task.strip() == task.text
+        for take, clip in _takes_for(task, takes, rule_of_words)
     ]
+
+
+def _takes_for(
+    task: Task, takes: Sequence[tuple[Take, Path]], rule_of_words: Callable[[str], str | None]
+) -> list[tuple[Take, Path]]:
+    """Those that name the task's text; when none does, those that ask for the same in other words or another tongue."""
+    exact = [(take, clip) for take, clip in takes if take.for_task.strip() == task.text]
+    if exact or task.rule is None:
+        return exact
+    return [(take, clip) for take, clip in takes if rule_of_words(take.for_task) == task.rule]
 
 
 def _keep(tx: Transaction, tasks: Sequence[Task], lessons: Sequence[Lesson]) -> None:

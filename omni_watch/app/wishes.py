@@ -65,6 +65,11 @@ def task_from(
     )
 
 
+def rule_of(text: str, book: Phrasebook, similarity: TextSimilarity | None) -> str | None:
+    """The rule that the words fit; two requests with the same one ask for the same thing."""
+    return choose(read(text, book.tongues), book, similarity).rule
+
+
 def _first(*values: float | None) -> float:
     """The first that was given; the last one always is."""
     return next(value for value in values if value is not None)

@@ -47,6 +47,13 @@ def test_the_taught_kettle_is_told_once_at_the_right_second_and_the_same_each_ti
     assert first["tasks"][0]["state"] == "done"
 
 
+def test_what_was_taught_in_one_language_serves_the_same_request_in_the_other(cabinet_dir: Path) -> None:
+    document = replay(CLIP, "--task", "水满了提醒我", "--teach", TEACHING, cabinet=cabinet_dir)
+    (alert,) = document["alerts"]
+    assert 25.5 <= alert["stream_s"] <= 30
+    assert alert["text"] == "水满了"
+
+
 def test_a_task_that_nothing_was_shown_for_asks_to_be_shown_and_tells_nothing(cabinet_dir: Path) -> None:
     document = replay(CLIP, "--task", "水满了提醒我", cabinet=cabinet_dir)
     assert document["alerts"] == []
