@@ -16,7 +16,7 @@ fed, and a stream of sound begins with its first sound (see `mel`), so a dialogu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -153,7 +153,7 @@ class Dialogue:
     """The memory of one conversation and the rules by which it goes on.
 
     One unit at a time, on the model thread. A work that fails leaves the dialogue unusable: prepare it again, or drop
-    it. `start_speech` makes the memory of the speech decoder; without it nothing is voiced.
+    it. `speech` is the memory of the speech decoder, this dialogue's own; without it nothing is voiced.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Dialogue:
         config: DialogueConfig | None = None,
         *,
         decoder: Decoder | None = None,
-        start_speech: Callable[[], SpeechMemory] | None = None,
+        speech: SpeechMemory | None = None,
     ) -> None:
         self.config = config or DialogueConfig()
         self.tokens = tokens
@@ -171,10 +171,9 @@ class Dialogue:
         self.cache = language.new_cache()
         self.layout = Layout()
         self.feeds: list[FeedRecord] = []  # since the prompt or the last unit began
-        self.speech: SpeechMemory | None = None
+        self.speech = speech
         self.turn_is_open = False
         self._language = language
-        self._start_speech = start_speech
         self._rows: dict[int, Tensor] = {}  # [1, H] of the few marks that every unit has
         self._queue: list[Tensor] = []  # [L, H] each, to be fed with the next answer
         self._unit: _Unit | None = None
@@ -289,7 +288,7 @@ class Dialogue:
         self.turn_is_open = False
         self._owes_turn_end = True
         if not self.config.quirks.keeps_speech_of_cut_turn:
-            self._start_speech_anew()
+            self._end_speech()
 
     def finalize(self) -> Work[None]:
         """Close the unit that was decided, and give up old ones if the window is full."""
@@ -368,7 +367,7 @@ class Dialogue:
         discards = self.config.quirks.discards_words_before_listen
         is_listen = terminator == self.tokens.listen and (discards or not utterance.said)
         if is_listen and utterance.ends_turn and not discards:
-            self._start_speech_anew()
+            self._end_speech()
         return Spoken(
             is_listen=is_listen,
             ends_turn=utterance.ends_turn and not is_listen,
@@ -379,8 +378,9 @@ class Dialogue:
             emitted=(*utterance.emitted, terminator),
         )
 
-    def _start_speech_anew(self) -> None:
-        self.speech = None if self._start_speech is None else self._start_speech()
+    def _end_speech(self) -> None:
+        if self.speech is not None:
+            self.speech.reset()
 
     # --- what is fed ---
 
@@ -482,4 +482,4 @@ class Dialogue:
         self._unit = None
         self._owes_turn_end = False
         self._decisions = 0
-        self._start_speech_anew()
+        self._end_speech()

@@ -35,19 +35,25 @@ def tokens(tiny_folder: Path) -> Tokens:
     return Tokens.read(tiny_folder)
 
 
+class FakeVoice:
+    """A speech decoder's memory."""
+
+    def __init__(self) -> None:
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
 class Talk:
     """A dialogue and the model that it talks to."""
 
     def __init__(self, tokens: Tokens, config: DialogueConfig | None = None, *, has_voice: bool = False) -> None:
         self.tokens = tokens
         self.language = FakeLanguage(tokens)
-        self.voices: list[object] = []
-        start_speech = cast("Callable[[], SpeechMemory]", self._start_voice) if has_voice else None
-        self.dialogue = Dialogue(tokens, self.language.as_language(), config, start_speech=start_speech)
-
-    def _start_voice(self) -> object:
-        self.voices.append(object())
-        return self.voices[-1]
+        self.voice = FakeVoice()
+        speech = cast("SpeechMemory", self.voice) if has_voice else None
+        self.dialogue = Dialogue(tokens, self.language.as_language(), config, speech=speech)
 
     def prepare(self) -> Talk:
         self.language.run(self.dialogue.prepare(PREFIX, SUFFIX))
@@ -404,16 +410,24 @@ class TestVoice:
 
         assert talk.language.sayings == []
 
-    @pytest.mark.parametrize(("quirks", "goes_on"), [(Quirks(), False), (QUIRKS, True)])
-    def test_a_cut_voice_begins_anew_unless_as_published(self, tokens: Tokens, quirks: Quirks, goes_on: bool) -> None:
+    @pytest.mark.parametrize(("quirks", "resets"), [(Quirks(), 1), (QUIRKS, 0)])
+    def test_a_cut_voice_begins_anew_unless_as_published(self, tokens: Tokens, quirks: Quirks, resets: int) -> None:
         talk = Talk(tokens, DialogueConfig(quirks=quirks), has_voice=True).prepare()
         talk.live(tokens.speak, 280, tokens.chunk_eos)
+        talk.voice.resets = 0
 
         talk.live(by=FORCED)
-        talk.live(tokens.speak, 353, tokens.chunk_eos)
 
-        before, after = (saying.memory for saying in talk.language.sayings)
-        assert (before is after) is goes_on
+        assert talk.voice.resets == resets
+
+    def test_a_turn_that_ends_without_words_ends_its_voice(self, tokens: Tokens) -> None:
+        talk = Talk(tokens, has_voice=True).prepare()
+        talk.live(tokens.speak, 280, tokens.chunk_eos)
+        talk.voice.resets = 0
+
+        assert talk.live(tokens.turn_eos, tokens.listen).is_listen
+
+        assert talk.voice.resets == 1
 
 
 class TestRotation:
@@ -464,7 +478,7 @@ class TestRotation:
         assert not talk.dialogue.turn_is_open
         assert talk.dialogue.decoder.history == []
         assert talk.live(tokens.speak).is_listen  # counted anew
-        assert len(talk.voices) == 2
+        assert talk.voice.resets == 2
 
 
 class TestWindows:
