@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import AudioConfig
+from omni_watch.duplex.minicpmo.linear import Linear, linear_gelu
 
 POSITIONS_PER_UNIT = 50
 FIRST_UNIT_FRAMES = 102  # a stream's first unit: 2 frames of the next second come with its own 100
@@ -155,8 +156,7 @@ class HearingEncoder(nn.Module):
     def _convolved(self, mel: Tensor) -> Tensor:
         """[bins, T] -> [(T - 1) // 2 + 1, Da], without positions."""
         mel = mel.to(self.conv1.weight.device, self.conv1.weight.dtype)
-        x = functional.gelu(self.conv1(mel.unsqueeze(0)))
-        return functional.gelu(self.conv2(x)).squeeze(0).T
+        return _convolve_gelu(_convolve_gelu(mel.T, self.conv1, stride=1), self.conv2, stride=2)
 
     def _encode(self, rows: Tensor, spans: Sequence[Span]) -> Tensor:
         """[sum of the spans, Da] -> the same; the spans' memories are written, their lengths are not."""
@@ -167,6 +167,15 @@ class HearingEncoder(nn.Module):
         return heard
 
 
+def _convolve_gelu(x: Tensor, conv: nn.Conv1d, stride: int) -> Tensor:
+    """[T, channels] -> [(T - 1) // stride + 1, width]: convolution in time and GELU.
+
+    As one matrix product: for a second's hundred frames the convolution kernels spend longer on arranging weights.
+    """
+    windows = functional.pad(x, (0, 0, 1, 1)).unfold(0, 3, stride)  # [T', channels, 3]
+    return linear_gelu(windows.flatten(1), conv.weight.flatten(1), conv.bias, tanh=False)
+
+
 class HearingLayer(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
@@ -175,14 +184,15 @@ class HearingLayer(nn.Module):
         width = config.hidden_size
         self.self_attn = HearingAttention(width, config.num_heads)
         self.self_attn_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.fc1 = nn.Linear(width, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, width)
+        self.fc1 = Linear(width, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, width)
         self.final_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor, spans: Sequence[Span], index: int) -> Tensor:
         """[rows, Da] -> the same; `index` is this layer's place in the spans' memories."""
         x = x + self.self_attn(self.self_attn_layer_norm(x), spans, index)
-        x = x + self.fc2(functional.gelu(self.fc1(self.final_layer_norm(x))))
+        inner = linear_gelu(self.final_layer_norm(x), self.fc1.weight, self.fc1.bias, tanh=False)
+        x = x + self.fc2(inner)
         if x.dtype == torch.float16:  # Whisper's activations can leave its range
             most = torch.finfo(x.dtype).max - 1000
             x = x.clamp(-most, most)
@@ -195,10 +205,10 @@ class HearingAttention(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self._num_heads = num_heads
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.k_proj = Linear(width, width, bias=False)
+        self.v_proj = Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, x: Tensor, spans: Sequence[Span], index: int) -> Tensor:
         """[rows, Da] -> the same; writes keys and values of the rows into layer `index` of the memories.
@@ -232,8 +242,8 @@ class AudioProjection(nn.Module):
     def __init__(self, audio: AudioConfig, width: int) -> None:
         super().__init__()
         self._pool_step = audio.pool_step
-        self.linear1 = nn.Linear(audio.hidden_size, width)
-        self.linear2 = nn.Linear(width, width)
+        self.linear1 = Linear(audio.hidden_size, width)
+        self.linear2 = Linear(width, width)
 
     def pooled(self, x: Tensor) -> Tensor:
         """[n, Da] -> [n // 5, H]: the mean of each five positions; [50, Da] of a unit gives [10, H].
