@@ -21,7 +21,7 @@ class VoiceSettings:
     """How long after its decision an alert is still worth saying."""
 
     expiry_s: float = 60.0
-    urgent_expiry_s: float = 600.0
+    urgent_expiry_s: float = 300.0
 
 
 class VoiceChannel:

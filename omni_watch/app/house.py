@@ -201,6 +201,12 @@ class House:
     def lessons(self, task: Task) -> list[Lesson]:
         return self.transact(lambda tx: tx.lessons.of(task.id))
 
+    def lacking(self, lesson: Lesson) -> list[str]:
+        """What keeps its pictures from being used, one sentence each; empty when nothing does."""
+        from omni_watch.duplex.embedded.sight import missing  # brings OpenCV, which only teaching needs here
+
+        return missing(lesson)
+
     def forget_examples(self, task: Task, example_id: str | None = None, label: Label | None = None) -> int:
         """Forget one example, those of a label, or (neither given) all that was shown for the task; how many."""
         return self.transact(lambda tx: tx.lessons.remove(task.id, example_id=example_id, label=label))

@@ -102,8 +102,14 @@ def _require_one_way(
 
 def _tell(shell: Shell, house: House, task: Task) -> None:
     lessons, plan = house.lessons(task), house.plan(task)
-    document = {"lessons": [lesson_document(lesson) for lesson in lessons], "plan": plan_document(plan)}
-    shell.say(document, *(escape(lesson_line(lesson)) for lesson in lessons), *plan_lines(plan))
+    lacking = [sentence for lesson in lessons for sentence in house.lacking(lesson)]
+    document = {
+        "lessons": [lesson_document(lesson) for lesson in lessons],
+        "lacking": lacking,
+        "plan": plan_document(plan),
+    }
+    warnings = [f"[yellow]{escape(sentence)}[/]" for sentence in lacking]
+    shell.say(document, *(escape(lesson_line(lesson)) for lesson in lessons), *warnings, *plan_lines(plan))
 
 
 def _list(shell: Shell, house: House, task: Task) -> None:

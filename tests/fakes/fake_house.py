@@ -88,6 +88,10 @@ class FakeHouse:
     def marks(self, task: Task) -> list[Mark]:
         return [mark for mark in self.ledger if mark.task_id == task.id]
 
+    def lacking(self, lesson: Lesson) -> list[str]:
+        shown = {example.label for example in lesson.examples}
+        return ["'empty' was shown but not 'full'; show both"] if shown == {Label.EMPTY} else []
+
     def lessons(self, task: Task) -> list[Lesson]:
         return [self.taught[task.id]] if task.id in self.taught else []
 

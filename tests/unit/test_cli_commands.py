@@ -188,6 +188,11 @@ class TestTeaching:
         assert document["lessons"][0]["feed"] == "hall"
         assert [example["label"] for example in document["lessons"][0]["examples"]] == ["not_yet"]
 
+    def test_what_is_lacking_is_said_when_it_is_shown(self, terminal: Terminal) -> None:
+        add_kettle(terminal)
+        told = terminal.type("teach", "kettle", "--feed", "hall", "--label", "empty")
+        assert "'empty' was shown but not 'full'; show both" in told.out
+
     def test_what_was_taught_can_be_listed_and_forgotten(self, terminal: Terminal, tmp_path: Path) -> None:
         add_kettle(terminal)
         clip = tmp_path / "kettle.mp4"

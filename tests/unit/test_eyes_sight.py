@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,10 +49,12 @@ def test_a_complete_lesson_lacks_nothing() -> None:
     assert missing(jugs((Label.EMPTY, 0.0), (Label.FULL, 1.0), (Label.NOT_YET, 0.4), (Label.DONE, 1.0))) == []
 
 
-def test_a_damaged_example_is_named() -> None:
-    lesson = Lesson(task_id="t", feed="kitchen", region=places.JUG, examples=(an_example("e7"),))
-    with pytest.raises(ModelError, match="example e7"):
-        watchers_for(lesson, None, BLIND)
+def test_a_damaged_example_is_named_and_costs_only_itself() -> None:
+    whole = jugs((Label.EMPTY, 0.0), (Label.FULL, 1.0))
+    lesson = replace(whole, examples=(an_example("e7"), *whole.examples))
+    (said,) = missing(lesson)
+    assert "example e7" in said
+    assert [watcher.means for watcher in watchers_for(lesson, None, BLIND)] == [Means.LEVEL]
 
 
 def door_state(picture: places.Picture) -> tuple[float, float]:

@@ -6,8 +6,11 @@ full (measured: 16 s early on a narrow gauge), the level does not.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import DisplayCue, Rule, SightKind
-from omni_watch.domain.teaching import Label, Lesson
+from omni_watch.domain.teaching import Example, Label, Lesson
 from omni_watch.duplex.embedded.displays import DisplayWatcher
 from omni_watch.duplex.embedded.eyes import Eyes, Picture, decode_jpeg
 from omni_watch.duplex.embedded.levels import NO_CONTRAST, LevelWatcher, TaughtLevel, teach_level
@@ -20,10 +23,8 @@ def watchers_for(lesson: Lesson, rule: Rule | None, eyes: Eyes) -> list[Watcher]
     """The watchers of one task on one feed; empty when the lesson allows none. Seconds when there is much to fit.
 
     What cannot be learnt from the pictures is left out, so that one lesson never blinds a feed; `missing` says why.
-
-    Raises:
-        ModelError: an example cannot be decoded.
     """
+    lesson, _ = _sorted_out(lesson)
     camera = _camera(lesson)
     watchers: list[Watcher] = []
     cue = rule.display if rule is not None else DisplayCue()
@@ -52,12 +53,8 @@ def _camera(lesson: Lesson) -> Follower | None:
 
 
 def missing(lesson: Lesson) -> list[str]:
-    """What keeps a lesson's pictures from being used, one sentence each; empty when nothing does. For whoever teaches.
-
-    Raises:
-        ModelError: an example cannot be decoded.
-    """
-    found = []
+    """What keeps a lesson's pictures from being used, one sentence each; empty when nothing does."""
+    lesson, found = _sorted_out(lesson)
     for one, other in ((Label.NOT_YET, Label.DONE), (Label.EMPTY, Label.FULL)):
         shown, lacking = (one, other) if lesson.labelled(one) else (other, one)
         if lesson.labelled(shown) and not lesson.labelled(lacking):
@@ -65,6 +62,20 @@ def missing(lesson: Lesson) -> list[str]:
     if lesson.labelled(Label.EMPTY) and lesson.labelled(Label.FULL):
         found += [NO_CONTRAST] if _level(lesson) is None else []
     return found
+
+
+def _sorted_out(lesson: Lesson) -> tuple[Lesson, list[str]]:
+    """The lesson without the examples whose pictures are damaged, and a sentence about each of those."""
+    readable: list[Example] = []
+    damaged: list[str] = []
+    for example in lesson.examples:
+        try:
+            decode_jpeg(example.jpeg, f"example {example.id}")
+        except ModelError as error:
+            damaged.append(f"{error} (omni-watch teach TASK --remove {example.id})")
+        else:
+            readable.append(example)
+    return replace(lesson, examples=tuple(readable)), damaged
 
 
 def _level(lesson: Lesson) -> TaughtLevel | None:
