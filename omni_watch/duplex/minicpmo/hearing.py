@@ -73,7 +73,7 @@ class HearingEncoder(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self._config = config
+        self.config = config
         width = config.hidden_size
         self.conv1 = nn.Conv1d(config.num_mel_bins, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
@@ -83,7 +83,7 @@ class HearingEncoder(nn.Module):
 
     def start(self) -> HearingMemory:
         """The memory of a stream that has heard nothing yet, where and as precise as the weights are."""
-        return self._memory(self._config.max_positions)
+        return self._memory(self.config.max_positions)
 
     def step(self, mels: Sequence[Tensor], memories: Sequence[HearingMemory]) -> list[Tensor]:
         """Hear one second of each of several streams, in one forward.
@@ -121,7 +121,7 @@ class HearingEncoder(nn.Module):
         Raises:
             ModelError: no frames, more than there are positions for (30 s), or another number of bins.
         """
-        bins, most = self._config.num_mel_bins, 2 * self._config.max_positions
+        bins, most = self.config.num_mel_bins, 2 * self.config.max_positions
         if mel.ndim != 2 or mel.shape[0] != bins or not 1 <= mel.shape[1] <= most:
             raise ModelError(
                 f"a sound's mel has shape {list(mel.shape)}; expected [{bins}, 1 to {most}]; cut it into pieces"
@@ -133,10 +133,10 @@ class HearingEncoder(nn.Module):
 
     def _memory(self, capacity: int) -> HearingMemory:
         weight = self.conv1.weight
-        return HearingMemory(self._config, capacity, dtype=weight.dtype, device=weight.device)
+        return HearingMemory(self.config, capacity, dtype=weight.dtype, device=weight.device)
 
     def _check(self, mel: Tensor, index: int) -> None:
-        bins = self._config.num_mel_bins
+        bins = self.config.num_mel_bins
         if mel.shape not in ((bins, FIRST_UNIT_FRAMES), (bins, UNIT_FRAMES)):
             raise ModelError(
                 f"mel {index} has shape {list(mel.shape)}; expected [{bins}, {FIRST_UNIT_FRAMES}] for the first unit "
@@ -145,7 +145,7 @@ class HearingEncoder(nn.Module):
 
     def _make_room(self, memory: HearingMemory, frames: int) -> None:
         """Empty a memory that the next unit would fill; the rule counts positions before any are dropped."""
-        if memory.length + (frames - 1) // 2 + 1 >= self._config.max_positions:
+        if memory.length + (frames - 1) // 2 + 1 >= self.config.max_positions:
             memory.forget()
 
     def _unit_rows(self, mel: Tensor) -> Tensor:
