@@ -58,6 +58,7 @@ class _Text:
 class _Sentence:
     """One sentence of an utterance that neither asks nor promises."""
 
+    number: int
     dense: str  # normal form without spaces
     whole: _Text
     clauses: tuple[_Text, ...]
@@ -75,11 +76,18 @@ class _Expected:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """How well an utterance fits one task."""
+    """How well one clause fits one task."""
 
     alike: float
     is_enough: bool = False
     task_id: str = ""
+    sentence: int = 0
+    clause: str = ""
+
+    def rivals(self, other: _Score) -> bool:
+        """Whether both are about the same words; an utterance may report two tasks, one after the other."""
+        is_same = self.clause in other.clause or other.clause in self.clause
+        return self.task_id != other.task_id and self.sentence == other.sentence and is_same
 
 
 class Attributor:
@@ -105,7 +113,7 @@ class Attributor:
         said = utterance[leading.end() :] if leading else utterance
         numbers = named | {int(leading[1])} if leading else named
         sentences = {language: tuple(reader.sentences(said)) for language, reader in self._readers.items()}
-        scores = [_score(one, sentences[one.task.language], numbers) for one in self._expected]
+        scores = [s for one in self._expected for s in _scores(one, sentences[one.task.language], numbers)]
         best, rival = _two_best(scores)
         if best.is_enough and best.alike >= ALIKE:
             if best.alike - rival < LEAD:
@@ -187,7 +195,7 @@ class _Reader:
 
     def sentences(self, said: str) -> Iterator[_Sentence]:
         """The sentences that report something rather than ask or promise."""
-        for sentence in _SENTENCE.findall(said):
+        for number, sentence in enumerate(_SENTENCE.findall(said)):
             bare = sentence.strip()
             key = self._tongue.key(bare)
             if not key or bare.endswith(("?", "？")) or bare.rstrip("。.").endswith("吗"):
@@ -197,7 +205,7 @@ class _Reader:
             if any((f" {promise} " if self.is_spaced else promise) in spoken for promise in self._promises):
                 continue
             clauses = tuple(self.text(clause) for clause in self._clauses(bare))
-            yield _Sentence(dense=dense, whole=self.text(bare), clauses=clauses)
+            yield _Sentence(number=number, dense=dense, whole=self.text(bare), clauses=clauses)
 
     def _clauses(self, text: str) -> Iterator[str]:
         pieces = self._between_clauses.split(text)
@@ -221,22 +229,23 @@ class _Reader:
         sought = text.words if text else ()
         return any(word in self._vetoes and word not in sought for word in clause.words[: max(shared, default=-1) + 1])
 
-    def compare(self, text: _Text, clause: _Text, contrasts: Iterable[_Text]) -> _Score:
+    def compare(self, text: _Text, clause: _Text, contrasts: Iterable[_Text]) -> tuple[float, bool]:
         """How alike the clause and one of a task's texts are, and whether the clause says enough of it."""
+        nothing = 0.0, False
         if not text.tokens.keys() & clause.tokens.keys() or self.turns(clause, text):
-            return _Score(0.0)
+            return nothing
         if text.digits and clause.digits and not text.digits & clause.digits:
-            return _Score(0.0)
+            return nothing
         weights = self._weights(clause, text)
         missing = [token for token in text.tokens if not _is_said(token, self._telling(clause, text))]
         extra = [token for token in clause.tokens if weights[token] > SPARE and not _is_said(token, text)]
         alike = self._alike(text, clause)
         if any(self._is_mistaken(contrast, text, clause, alike) for contrast in contrasts):
-            return _Score(0.0)
+            return nothing
         # a word instead of another makes another thing: the blue ball for the red one
         is_replaced = self.is_spaced and bool(missing) and bool(extra)
         covered = 1.0 - sum(text.tokens[token] for token in missing) / sum(text.tokens.values())
-        return _Score(alike, covered >= COVERED and not is_replaced)
+        return alike, covered >= COVERED and not is_replaced
 
     def _is_mistaken(self, contrast: _Text, text: _Text, clause: _Text, alike: float) -> bool:
         """Whether the clause is rather about what is easily mistaken for the text."""
@@ -279,20 +288,17 @@ def _expected(task: PromptedTask, reader: _Reader) -> _Expected:
     )
 
 
-def _score(expected: _Expected, sentences: Sequence[_Sentence], numbers: set[int]) -> _Score:
-    """How well the best clause fits the task; a sentence fits as a whole where the task's text has clauses itself."""
-    scores = [
-        expected.reader.compare(text, clause, expected.contrasts)
-        for text in expected.texts
-        for sentence in sentences
-        if not expected.reader.echoes(sentence, text)
-        for clause in ((sentence.whole,) if text.has_clauses else sentence.clauses)
-    ]
-    best = max(scores, key=lambda score: (score.is_enough, score.alike), default=_Score(0.0))
-    if not best.alike:
-        return best
+def _scores(expected: _Expected, sentences: Sequence[_Sentence], numbers: set[int]) -> Iterator[_Score]:
+    """How well each clause fits the task; a whole sentence, where the task's text has clauses itself."""
     lift = NUMBERED if expected.task.number in numbers else 0.0
-    return _Score(best.alike + lift, best.is_enough, expected.task.task_id)
+    for sentence in sentences:
+        for text in expected.texts:
+            if expected.reader.echoes(sentence, text):
+                continue
+            for clause in (sentence.whole,) if text.has_clauses else sentence.clauses:
+                alike, is_enough = expected.reader.compare(text, clause, expected.contrasts)
+                if alike:
+                    yield _Score(alike + lift, is_enough, expected.task.task_id, sentence.number, clause.raw)
 
 
 def _weight(word: str) -> float:
@@ -333,7 +339,7 @@ def _named_numbers(utterance: str) -> set[int]:
 
 
 def _two_best(scores: Iterable[_Score]) -> tuple[_Score, float]:
-    """The best score, and how alike the best of any other task is."""
-    ranked = sorted(scores, key=lambda score: (score.alike, score.is_enough), reverse=True)
+    """The best score, the first of several, and how alike another task is to the same words."""
+    ranked = sorted(scores, key=lambda score: (-score.alike, not score.is_enough, score.sentence))
     best = ranked[0] if ranked else _Score(0.0)
-    return best, max((score.alike for score in ranked if score.task_id != best.task_id), default=0.0)
+    return best, max((score.alike for score in ranked if score.rivals(best)), default=0.0)

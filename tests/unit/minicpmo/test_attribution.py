@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.duplex.minicpmo.attribution import Attribution, Attributor
@@ -193,6 +195,15 @@ def test_what_fits_two_tasks_alike_is_a_comment() -> None:
     assert (found.task_id, found.confidence < 0.5) == (None, True)
 
 
+@pytest.mark.parametrize(
+    ("utterance", "first"),
+    [("The elevator is here. The game is over.", "lift"), ("The kettle is full and the elevator is here.", "kettle")],
+)
+def test_an_utterance_that_reports_two_tasks_belongs_to_one_of_them(utterance: str, first: str) -> None:
+    found = attributed(utterance, ENGLISH)
+    assert (found.task_id, found.confidence) == (first, 1.0)
+
+
 def test_a_number_decides_between_tasks_that_are_alike() -> None:
     twins = prompted(
         briefed("a", "tell me when the kettle is full", "kettle_full"),
@@ -264,3 +275,11 @@ def test_meaning_never_overrules_a_word_that_turns_the_sense() -> None:
     said = "The crimson ball never dropped to the floor"
     meaning = SameThing({said, "The red ball falls off the table."})
     assert Attributor(ENGLISH, TONGUES, meaning).attribute(said).task_id is None
+
+
+@given(st.text(max_size=80))
+def test_whatever_is_said_is_judged_within_bounds(utterance: str) -> None:
+    for tasks in (ENGLISH, CHINESE):
+        found = attributed(utterance, tasks)
+        assert 0.0 <= found.confidence <= 1.0
+        assert found.task_id is None or found.task_id == found.nearest
