@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import ModelConfig, read_config
@@ -51,6 +51,7 @@ _WEIGHT_NORM: Final[Mapping[str, str]] = {
     "weight_g": "parametrizations.weight.original0",
     "weight_v": "parametrizations.weight.original1",
 }
+_MULTIPLIED_OUT: Final = re.compile(r"tts\.head_code\.\d+\.weight")  # as some conversions store it
 _MOST_LISTED: Final = 10
 _LANGUAGE_LAYER: Final = re.compile(r"llm\.model\.layers\.\d+")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -137,16 +138,7 @@ class Checkpoint:
         model = skeleton(self._config(with_speech))
         try:
             with torch.no_grad():
-                order = sorted(self._wanted(model), key=lambda name: (self.stored[name].file, self.stored[name].start))
-                reader = Reader(progress, sum(self.stored[name].size for name in order))
-                fill(
-                    model,
-                    order,
-                    lambda name, target: reader.read(self.stored[name], target),
-                    device=torch.device(device),
-                    dtype=dtype,
-                    quantization=quantization,
-                )
+                self._fill(model, torch.device(device), dtype, quantization, progress)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"{self.folder}: {device} ran out of memory while the weights were loaded: {error}; "
@@ -154,8 +146,27 @@ class Checkpoint:
             ) from error
         return model.eval()
 
-    def _wanted(self, model: nn.Module) -> list[str]:
-        return [name for name, _ in model.named_parameters() if name in self.stored]
+    def _fill(
+        self,
+        model: MiniCpmO,
+        device: torch.device,
+        dtype: torch.dtype,
+        quantization: Quantization | None,
+        progress: Progress | None,
+    ) -> None:
+        names = [name for name, _ in model.named_parameters()]
+        order = sorted(self.stored.keys() & names, key=lambda name: (self.stored[name].file, self.stored[name].start))
+        directions = {name: _directions_of(name, self.stored) for name in names}
+        reader = Reader(progress, sum(self.stored[name].size for name in order))
+
+        def read(name: str, target: Tensor) -> None:
+            if (matrix := directions[name]) is not None:
+                target.copy_(torch.linalg.vector_norm(model.get_parameter(matrix).float(), dim=1, keepdim=True))
+            else:
+                reader.read(self.stored[name], target)
+
+        order += [name for name in names if directions[name] is not None]
+        fill(model, order, read, device=device, dtype=dtype, quantization=quantization)
 
     def _config(self, with_speech: bool) -> ModelConfig:
         return self.config if with_speech else replace(self.config, speech=None)
@@ -196,11 +207,11 @@ def resolve(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
         ModelError: neither a folder nor an id with a commit; or it cannot be fetched (try again when the hub is there).
     """
     folder = Path(path_or_hub_id).expanduser()
-    if folder.is_dir():
-        return folder
     hub_id = str(path_or_hub_id)
+    if hub_id and folder.is_dir():
+        return folder
     if not _HUB_ID.fullmatch(hub_id) or (isinstance(path_or_hub_id, Path) and path_or_hub_id.is_absolute()):
-        raise ModelError(f"{path_or_hub_id} is no folder; expected a downloaded checkpoint or an id such as owner/name")
+        raise ModelError(f"{hub_id!r} is no folder; expected a downloaded checkpoint or an id such as owner/name")
     if revision is None or not _COMMIT.fullmatch(revision):
         raise ModelError(
             f"{hub_id}: revision is {revision!r}; expected the 40 hexadecimal digits of a commit, so that what runs "
@@ -264,12 +275,25 @@ def _check_heads(config: ModelConfig) -> None:
 
 
 def _current_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Weight normalisation under the names that torch gives it today."""
+    """Weight normalisation under the names that torch gives it today; multiplied out, it is a direction."""
     renamed = {}
     for name, entry in stored.items():
         owner, _, last = name.rpartition(".")
-        renamed[f"{owner}.{_WEIGHT_NORM[last]}" if last in _WEIGHT_NORM else name] = entry
+        if last in _WEIGHT_NORM:
+            name = f"{owner}.{_WEIGHT_NORM[last]}"
+        elif _MULTIPLIED_OUT.fullmatch(name):
+            name = f"{owner}.{_WEIGHT_NORM['weight_v']}"
+        renamed[name] = entry
     return renamed
+
+
+def _directions_of(name: str, stored: Mapping[str, Stored]) -> str | None:
+    """The name of the matrix whose rows' lengths are the parameter `name`, if the files have it multiplied out only."""
+    if name in stored or not name.endswith(_WEIGHT_NORM["weight_g"]):
+        return None
+    directions = name.removesuffix(_WEIGHT_NORM["weight_g"]) + _WEIGHT_NORM["weight_v"]
+    found = stored.get(directions)
+    return directions if found is not None and _MULTIPLIED_OUT.fullmatch(found.name) else None
 
 
 def _as_stored(config: ModelConfig, stored: Mapping[str, Stored]) -> ModelConfig:
@@ -301,7 +325,11 @@ def _layers(stored: Mapping[str, Stored], prefix: str, configured: int) -> int:
 def _checked(folder: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """What the model will read; everything it needs is there and has the shape that the configuration asks for."""
     needed = {name: tuple(parameter.shape) for name, parameter in skeleton(config).named_parameters()}
-    if missing := [name for name in needed if name not in stored and not name.startswith(UNUSED)]:
+    if missing := [
+        name
+        for name in needed
+        if name not in stored and not name.startswith(UNUSED) and _directions_of(name, stored) is None
+    ]:
         raise ModelError(
             f"{folder}: {len(missing)} of {len(needed)} weights are missing: {_listed(missing)}; "
             "expected all that MiniCPM-o 4.5 has; download the checkpoint again"
@@ -340,7 +368,7 @@ def skeleton(config: ModelConfig) -> MiniCpmO:
 def fill(
     model: nn.Module,
     names: Sequence[str],
-    read: Callable[[str, torch.Tensor], None],
+    read: Callable[[str, Tensor], None],
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -384,7 +412,7 @@ class _LayersLeft:
         return found[0] if self._left[found[0]] == 0 else None
 
 
-def _place(model: nn.Module, name: str, values: torch.Tensor) -> None:
+def _place(model: nn.Module, name: str, values: Tensor) -> None:
     """Let `values` be the parameter of that name, without gradients and without a copy."""
     owner, _, last = name.rpartition(".")
     model.get_submodule(owner)._parameters[last] = nn.Parameter(values, requires_grad=False)
