@@ -28,6 +28,7 @@ from omni_watch.app.engines import Choice, build_engine, choose_engine, lacks, o
 from omni_watch.app.house import database_path
 from omni_watch.app.publishing import Publisher
 from omni_watch.app.showing import daemon_lock
+from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
@@ -161,9 +162,7 @@ class Daemon:
         stack.push_async_callback(store.close)
         observer.on("loading", what="models")
         cabinet = open_cabinet(settings)
-        for lack in await asyncio.to_thread(lacks, cabinet):
-            observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
-        choice, engine = await self._open_engine()
+        choice, engine = await self._open_engine(cabinet)
         stack.callback(engine.close)
         model_thread = ModelThread(engine, limit_s=step_limit_s(settings, choice))
         stack.push_async_callback(model_thread.stop)
@@ -192,14 +191,16 @@ class Daemon:
             fitting=fitting,
         )
 
-    async def _open_engine(self) -> tuple[Choice, DuplexModel]:
+    async def _open_engine(self, cabinet: Cabinet) -> tuple[Choice, DuplexModel]:
         """Choose, say why, and load."""
         choice = await asyncio.to_thread(choose_engine, self._settings)
         self._observer.on("engine.chosen", engine=choice.kind, why=choice.why)
         if choice.is_second_best:
             self._observer.on("model.lacking", ability="use MiniCPM-o", mend=choice.why)
+        for lack in await asyncio.to_thread(lacks, cabinet, choice):
+            self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
         tell = _from_any_thread(self._observer)
-        return choice, await asyncio.to_thread(build_engine, self._settings, choice, tell)
+        return choice, await asyncio.to_thread(build_engine, self._settings, choice, clock=self._clock, tell=tell)
 
     def _read_rules(self) -> dict[str, Rule]:
         return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}

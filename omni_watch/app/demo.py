@@ -14,7 +14,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,7 @@ def run_demo(console: Console, folder: Path | None = None) -> Mapping[str, Any]:
         ModelError: the model files are not there. ChannelUnavailable: there is no Mosquitto.
     """
     settings = read_settings(None, environment=os.environ)
+    settings = replace(settings, engine=replace(settings.engine, kind="embedded"))  # the one that was taught this clip
     kept_in = folder or Path(tempfile.mkdtemp(prefix="omni-watch-demo-"))
     return asyncio.run(_play(console, settings, kept_in))
 

@@ -9,7 +9,7 @@ from omni_watch.alerts.mqtt_check import check_broker
 from omni_watch.alerts.speakers import PortAudioSpeaker
 from omni_watch.app import doctor
 from omni_watch.app.channels import mqtt_settings, speaker_for
-from omni_watch.app.engines import open_cabinet
+from omni_watch.app.engines import choose_engine, open_cabinet
 from omni_watch.app.house import database_path
 from omni_watch.app.showing import is_daemon_running
 from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
@@ -33,6 +33,7 @@ def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Findi
         speaker=_speaker,
         broker=broker,
         models=open_cabinet(settings).verify,
+        engine=lambda: choose_engine(settings),
         database=check,
         free_bytes=doctor.free_bytes,
         is_clock_kept=is_synchronised,

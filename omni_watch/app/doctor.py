@@ -16,10 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+from omni_watch.app.engines import Choice
 from omni_watch.cabinet import Standing, State, lacking
 from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
 from omni_watch.domain.addresses import hide_credentials
-from omni_watch.domain.errors import ChannelError, ModelError, StoreError
+from omni_watch.domain.errors import ChannelError, ConfigError, ModelError, StoreError
 from omni_watch.store.care import Health
 
 ROOM_NEEDED: Final = 200_000_000  # bytes: the database, its backups, and some weeks of snapshots
@@ -59,6 +60,7 @@ class Probes:
     speaker: Callable[[VoiceSettings], str]  # says what was found; ChannelError
     broker: Callable[[MqttSettings], str]  # says what answered; ChannelError
     models: Callable[[], Sequence[Standing]]  # ModelError
+    engine: Callable[[], Choice]  # ConfigError, ModelError
     database: Callable[[Path], Health]  # StoreError
     free_bytes: Callable[[Path], int]  # OSError
     is_clock_kept: Callable[[], bool | None]
@@ -78,7 +80,15 @@ def diagnose(
         for feed in settings.feeds
         for finding in check_feed(feed, None if is_quick or (is_running and has_device(feed)) else probes.devices)
     ]
-    slow = [] if is_quick else [check_speaker(settings.voice, probes.speaker), *check_models(probes.models)]
+    slow = (
+        []
+        if is_quick
+        else [
+            check_speaker(settings.voice, probes.speaker),
+            *check_models(probes.models),
+            check_engine(probes.engine),
+        ]
+    )
     return [
         check_config(settings),
         check_state_dir(settings.state_dir),
@@ -149,6 +159,18 @@ def check_models(models: Callable[[], Sequence[Standing]]) -> Iterator[Finding]:
         yield Finding("models", False, f"cannot {ability}: {details}", files[0].mend)
     if all(standing.state is State.PRESENT for standing in standings):
         yield Finding("models", True, f"all {len(standings)} files are there and right")
+
+
+def check_engine(choose: Callable[[], Choice]) -> Finding:
+    """Which engine would watch, and why; the weights are not read."""
+    try:
+        choice = choose()
+    except (ConfigError, ModelError) as error:
+        return Finding("engine", False, str(error), 'set model.path, or engine.kind = "auto" to watch without it')
+    what = f"{choice.kind}: {choice.why}"
+    if choice.is_second_best:
+        return Finding("engine", False, what, 'mend that, or remove model.path to be content with "embedded"')
+    return Finding("engine", True, what)
 
 
 def check_disk(state_dir: Path, free_bytes: Callable[[Path], int]) -> Finding:

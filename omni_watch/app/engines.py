@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+from zoneinfo import ZoneInfo
 
 from omni_watch.cabinet import Cabinet
+from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings
 from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.duplex.embedded.planner import Abilities
-from omni_watch.watch.ports import DuplexModel, TextSimilarity
+from omni_watch.watch.ports import Clock, DuplexModel, TextSimilarity
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.building import MiniCpmSettings
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
 MINICPM: Final = "minicpm-o"
+_SENSES_OF_EMBEDDED: Final = frozenset({"hear household sounds", "see what it was shown", "read displays"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,14 @@ def open_cabinet(settings: Settings) -> Cabinet:
     return Cabinet(settings.models_dir)
 
 
-def lacks(cabinet: Cabinet) -> list[Lack]:
-    """What the engine must do without because a file is missing or wrong."""
-    found = {standing.ability: standing.mend for standing in cabinet.verify() if standing.mend}
+def lacks(cabinet: Cabinet, choice: Choice | None = None) -> list[Lack]:
+    """What this house must do without because a file is missing or wrong."""
+    needless = _SENSES_OF_EMBEDDED if choice is not None and choice.kind == MINICPM else frozenset()
+    found = {
+        standing.ability: standing.mend
+        for standing in cabinet.verify()
+        if standing.mend and standing.ability not in needless
+    }
     return [Lack(ability, mend) for ability, mend in found.items()]
 
 
@@ -76,14 +84,16 @@ def choose_engine(settings: Settings) -> Choice:
     from omni_watch.duplex.minicpmo import building
 
     try:
-        return Choice(MINICPM, building.fit(_minicpm_settings(settings)))
+        return Choice(MINICPM, building.fit(_minicpm_settings(settings), is_asked=kind == MINICPM))
     except ModelError as error:
         if kind == MINICPM:
             raise
-        return Choice("embedded", str(error), is_second_best=True)
+        return Choice("embedded", f"MiniCPM-o cannot be used: {error}", is_second_best=True)
 
 
-def build_engine(settings: Settings, choice: Choice, tell: Tell = lambda _event, **_fields: None) -> DuplexModel:
+def build_engine(
+    settings: Settings, choice: Choice, *, clock: Clock, tell: Tell = lambda _event, **_fields: None
+) -> DuplexModel:
     """The chosen engine, ready to open sessions; minutes for a large checkpoint on a slow disk.
 
     `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens.
@@ -91,11 +101,18 @@ def build_engine(settings: Settings, choice: Choice, tell: Tell = lambda _event,
     Raises:
         ModelError: a file is there with other bytes than expected, or cannot be loaded.
     """
+    cabinet = open_cabinet(settings)
     if choice.kind == "embedded":
-        return build_embedded(open_cabinet(settings))
+        return build_embedded(cabinet)
     from omni_watch.duplex.minicpmo import building
 
-    return building.build(_minicpm_settings(settings), tell)
+    return building.build(
+        _minicpm_settings(settings),
+        wall=clock.at,
+        tongues=load_rulebook(settings.rules_dir).phrasebook.tongues,
+        similarity=text_similarity(cabinet),
+        tell=tell,
+    )
 
 
 def build_embedded(cabinet: Cabinet) -> DuplexModel:
@@ -125,15 +142,15 @@ def text_similarity(cabinet: Cabinet) -> TextSimilarity | None:
 
 def _minicpm_settings(settings: Settings) -> MiniCpmSettings:
     """The engine's own values; it knows nothing of our configuration file."""
-    from omni_watch.duplex.minicpmo.building import FeedPlace, MiniCpmSettings
-    from omni_watch.duplex.minicpmo.control import ControlSettings
+    from omni_watch.duplex.minicpmo.building import ControlSettings, FeedPlace, FeedSenses, MiniCpmSettings, Presence
 
     model = settings.model
     if model.path is None:
         raise ConfigError("model.path: missing")
 
     def place(feed: FeedSettings) -> FeedPlace:
-        return FeedPlace(mode=feed.mode, has_camera=feed.video is not None, has_microphone=feed.audio is not None)
+        senses = FeedSenses(has_camera=feed.video is not None, has_microphone=feed.audio is not None)
+        return FeedPlace(presence=Presence(feed.mode), senses=senses)
 
     return MiniCpmSettings(
         path=model.path,
@@ -157,5 +174,6 @@ def _minicpm_settings(settings: Settings) -> MiniCpmSettings:
         forced_picture_s=model.forced_picture_s,
         voice=model.voice,
         language=settings.language,
+        zone=ZoneInfo(settings.zone),
         feeds={feed.name: place(feed) for feed in settings.feeds},
     )

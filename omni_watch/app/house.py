@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from omni_watch.app.engines import abilities, open_cabinet, text_similarity
+from omni_watch.app.engines import Choice, abilities, choose_engine, open_cabinet, text_similarity
 from omni_watch.app.lessons import example_from, keep_lesson, lesson_from_clip
 from omni_watch.app.showing import Showing, ask_daemon, is_daemon_running, look_once
 from omni_watch.app.wishes import TaskWish, task_from
@@ -20,12 +20,13 @@ from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings, read_settings
 from omni_watch.domain.alerts import Alert, Delivery
-from omni_watch.domain.errors import RequestError
+from omni_watch.domain.errors import ModelError, RequestError
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, WatchWindow
 from omni_watch.domain.teaching import Label, Lesson
-from omni_watch.duplex.embedded.planner import Abilities, plan
+from omni_watch.duplex.embedded import planner as embedded
+from omni_watch.duplex.minicpmo import planning as minicpmo
 from omni_watch.store.database import Database, open_store
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.watch import requests
@@ -62,6 +63,7 @@ class House:
         self._store = store
         self._clock = clock
         self._cabinet: Cabinet = open_cabinet(settings)
+        self._choice: Choice | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -122,17 +124,16 @@ class House:
         return self.transact(lambda tx: requests.find(tx, words))
 
     def plan(self, task: Task) -> Plan:
-        """How the engine would watch for it, on the first feed that fits; nothing is loaded."""
+        """How the engine would watch for it, on the first feed that fits; no weights are read."""
         lessons = self.lessons(task)
         rule = self.rulebook.get(task.rule) if task.rule else None
+        watching = [feed for feed in self.settings.feeds if task.watches(feed.name)]
         plans = [
-            plan(BriefedTask(task=task, rule=rule, lesson=_lesson_on(feed.name, lessons)), self._abilities_of(feed))
-            for feed in self.settings.feeds
-            if task.watches(feed.name)
+            self._plan_on(feed, BriefedTask(task=task, rule=rule, lesson=_lesson_on(feed.name, lessons)))
+            for feed in watching
         ]
         if not plans:
-            lesson = lessons[0] if lessons else None
-            plans = [plan(BriefedTask(task=task, rule=rule, lesson=lesson), abilities(self._cabinet))]
+            plans = [self._plan_on(None, BriefedTask(task=task, rule=rule, lesson=lessons[0] if lessons else None))]
         return max(plans, key=lambda one: len(one.means))
 
     def marks(self, task: Task) -> list[Mark]:
@@ -222,10 +223,22 @@ class House:
     def transact(self, work: Callable[[Transaction], T]) -> T:
         return self._store.transact(work)
 
-    def _abilities_of(self, feed: FeedSettings) -> Abilities:
-        return replace(
-            abilities(self._cabinet), has_camera=feed.video is not None, has_microphone=feed.audio is not None
-        )
+    def _plan_on(self, feed: FeedSettings | None, briefed: BriefedTask) -> Plan:
+        """By the engine that watches this house; None: on a feed with all senses."""
+        has_camera, has_microphone = (True, True) if feed is None else (feed.video is not None, feed.audio is not None)
+        if self._engine().kind == "embedded":
+            able = replace(abilities(self._cabinet), has_camera=has_camera, has_microphone=has_microphone)
+            return embedded.plan(briefed, able)
+        return minicpmo.plan(briefed, minicpmo.FeedSenses(has_camera=has_camera, has_microphone=has_microphone))
+
+    def _engine(self) -> Choice:
+        """The engine that a daemon would take now; one that cannot start is planned for all the same."""
+        if self._choice is None:
+            try:
+                self._choice = choose_engine(self.settings)
+            except ModelError as error:
+                self._choice = Choice("minicpm-o", str(error))
+        return self._choice
 
     def _require_feed(self, name: str) -> None:
         known = [feed.name for feed in self.settings.feeds]

@@ -131,7 +131,7 @@ async def run_replay(
     tasks = _tasks(wanted.tasks, began_at, rulebook, similarity)
     recording = Recording(wanted.clip, FEED)
     lessons = _lessons(tasks, wanted.takes, lambda words: rule_of(words, rulebook.phrasebook, similarity))
-    engine = build_engine(settings, choose_engine(settings))
+    engine = build_engine(settings, choose_engine(settings), clock=clock)
     told_by = channels(clock) if channels else [ReportChannel(clock)]
     async with _opened(
         recording, engine, rulebook, told_by, snapshots or NoSnapshots(), clock, Observers(tally, deliveries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from omni_watch.cli.ports import OnProgress
 from omni_watch.cli.shell import Shell, pass_shell
 from omni_watch.cli.shown import table
+from omni_watch.config.settings import EngineKind
 
 
 @click.command(short_help="Run a recording through the same pipeline.")
@@ -28,17 +30,25 @@ from omni_watch.cli.shown import table
     metavar="FILE",
     help="Takes that were shown before: a JSON file that names clips, regions and seconds.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["embedded", "minicpm-o", "auto"]),
+    help="Which engine watches; the configuration says unless given.",
+)
 @pass_shell
-def replay(shell: Shell, clip: Path, tasks: tuple[str, ...], teach: Path | None) -> None:
+def replay(shell: Shell, clip: Path, tasks: tuple[str, ...], teach: Path | None, engine: EngineKind | None) -> None:
     """Run a recording through the same pipeline as live feeds, as fast as this machine can.
 
     \b
     omni-watch replay clip.mp4 --task "tell me when the kettle is full" --teach teach.json
     omni-watch replay clip.mp4 --task "every time the dog barks" --json
+    omni-watch replay clip.mp4 --task "the card game is over" --engine minicpm-o --config model.toml
 
     Nothing is kept and nobody is told; two replays of a clip give the same alerts.
     """
     settings = shell.settings()
+    if engine is not None:
+        settings = replace(settings, engine=replace(settings.engine, kind=engine))
     with _progress(shell) as on_progress:
         document = shell.application.replay(settings, clip, tasks=tasks, teach=teach, on_progress=on_progress)
     shell.say(document, *_asks(document), _alerts(document), _summary(document))

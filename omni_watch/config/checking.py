@@ -277,6 +277,8 @@ class ConfigFile(Section):
         except ValidationError as error:
             problems = [in_words(details, raw, cls) for details in error.errors(include_url=False)] + problems
             raise ConfigError(*problems) from error
+        if checked.engine.kind == "minicpm-o" and checked.model.path is None:
+            problems.append('engine.kind: "minicpm-o" needs model.path; name the folder of its checkpoint')
         if problems:
             raise ConfigError(*problems)
         return checked

@@ -20,12 +20,14 @@ from omni_watch.app.doctor import (
     check_config,
     check_database,
     check_disk,
+    check_engine,
     check_feed,
     check_models,
     check_speaker,
     check_state_dir,
     diagnose,
 )
+from omni_watch.app.engines import Choice
 from omni_watch.cabinet import Standing, State
 from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings, read_settings
 from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
@@ -262,6 +264,24 @@ class TestClock:
         assert is_synchronised() in (True, False, None)
 
 
+class TestEngine:
+    def test_which_engine_watches_and_why_is_told(self) -> None:
+        found = check_engine(lambda: Choice("minicpm-o", "MiniCPM-o-4_5 on NVIDIA RTX 4090, bfloat16"))
+
+        assert found.ok
+        assert "4090" in found.what
+
+    def test_a_checkpoint_that_is_named_and_cannot_be_used_is_a_failure_also_where_something_else_watches(self) -> None:
+        found = check_engine(lambda: Choice("embedded", "it does not fit", is_second_best=True))
+
+        assert found.ok is False
+        assert "does not fit" in found.what
+        assert "model.path" in found.do
+
+    def test_an_engine_that_is_asked_for_and_cannot_be_had_is_a_failure(self) -> None:
+        assert check_engine(failing(ModelError("/models/x is no folder"))).ok is False
+
+
 class TestExamination:
     def probes(self, devices: Sequence[FakeProbe] = ()) -> Probes:
         return Probes(
@@ -269,6 +289,7 @@ class TestExamination:
             speaker=lambda voice: "USB Audio",
             broker=lambda mqtt: "MQTT 5",
             models=lambda: [standing("a")],
+            engine=lambda: Choice("embedded", "model.path names no checkpoint"),
             database=lambda path: health(),
             free_bytes=lambda folder: ROOM_NEEDED,
             is_clock_kept=lambda: True,
@@ -294,6 +315,7 @@ class TestExamination:
             "broker",
             "speaker",
             "models",
+            "engine",
         ]
         assert all(each.ok is not False for each in found)
 
