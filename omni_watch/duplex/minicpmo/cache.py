@@ -98,6 +98,7 @@ class KeyValueCache:
             self._make_room(needed)
         return self._first + self.length
 
+    @torch.inference_mode()
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write `[kv_heads, L, head_dim]` after the last row; returns views of all rows, `[kv_heads, length + L, …]`.
 

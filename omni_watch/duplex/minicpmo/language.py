@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.cache import KeyValueCache, rotate, rotation
 from omni_watch.duplex.minicpmo.config import LanguageConfig
+from omni_watch.duplex.minicpmo.linear import Linear
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,19 +53,27 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.num_heads * config.head_dim, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias=False)
-        self.o_proj = nn.Linear(config.num_heads * config.head_dim, config.hidden_size, bias=False)
+        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_dim, bias=False)
+        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias=False)
+        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias=False)
+        self.o_proj = Linear(config.num_heads * config.head_dim, config.hidden_size, bias=False)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.qkv_proj: nn.Module | None = None
+
+    def fuse_(self) -> None:
+        self.qkv_proj = _stacked(self.q_proj, self.k_proj, self.v_proj)
+        del self.q_proj, self.k_proj, self.v_proj
 
     def forward(self, x: Tensor, pieces: Pieces) -> Tensor:
         """[sum L, H] -> [sum L, H]; appends to the caches."""
-        heads = (len(x), -1, self.head_dim)
-        queries = rotate(self.q_norm(self.q_proj(x).view(heads)), pieces.cos, pieces.sin)
-        keys = rotate(self.k_norm(self.k_proj(x).view(heads)), pieces.cos, pieces.sin)
-        values = self.v_proj(x).view(heads)
+        projected = (
+            self.qkv_proj(x) if self.qkv_proj else torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], 1)
+        )
+        heads = projected.view(len(x), -1, self.head_dim)
+        queries, keys, values = heads.split_with_sizes([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
+        queries = rotate(self.q_norm(queries), pieces.cos, pieces.sin)
+        keys = rotate(self.k_norm(keys), pieces.cos, pieces.sin)
         attended = [
             self._attend(q, *cache.append(self.layer, k.transpose(0, 1), v.transpose(0, 1)), mask)
             for q, k, v, cache, mask in zip(
@@ -97,12 +106,19 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj: nn.Module | None = None
+
+    def fuse_(self) -> None:
+        self.gate_up_proj = _stacked(self.gate_proj, self.up_proj)
+        del self.gate_proj, self.up_proj
 
     def forward(self, x: Tensor) -> Tensor:
-        down: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        """[sum L, H] -> [sum L, H]."""
+        gate, up = self.gate_up_proj(x).chunk(2, dim=1) if self.gate_up_proj else (self.gate_proj(x), self.up_proj(x))
+        down: Tensor = self.down_proj(F.silu(gate) * up)
         return down
 
 
@@ -115,6 +131,14 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def fuse_(self) -> None:
+        """Multiply queries, keys and values by one matrix, and gate and up by another; for loaded weights.
+
+        The names of the checkpoint are gone afterwards. At no time is more than one matrix held twice.
+        """
+        self.self_attn.fuse_()
+        self.mlp.fuse_()
 
     def forward(self, x: Tensor, pieces: Pieces) -> Tensor:
         """[sum L, H] -> [sum L, H]."""
@@ -147,7 +171,12 @@ class Language(nn.Module):
         super().__init__()
         self.config = config
         self.model = Body(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.requires_grad_(False)
+
+    @property
+    def layers(self) -> list[Layer]:
+        return [layer for layer in self.model.layers if isinstance(layer, Layer)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -156,6 +185,11 @@ class Language(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.model.norm.weight.device
+
+    def fuse_(self) -> None:
+        """Every layer's `fuse_`: fewer and larger products. Call once, after loading and before quantizing."""
+        for layer in self.layers:
+            layer.fuse_()
 
     def new_cache(self, capacity: int = 512, maximum: int | None = None) -> KeyValueCache:
         """An empty memory for one feed, of this model's sizes, type and device; `maximum` defaults to the trained."""
@@ -172,7 +206,16 @@ class Language(nn.Module):
         )
 
     def embed(self, ids: Sequence[int]) -> Tensor:
-        """Token ids -> [L, H]."""
+        """Token ids -> [L, H].
+
+        Raises:
+            ModelError: an id that the vocabulary does not have.
+        """
+        if ids and not 0 <= min(ids) <= max(ids) < self.config.vocab_size:
+            raise ModelError(
+                f"token {min(ids) if min(ids) < 0 else max(ids)} is not in the vocabulary of {self.config.vocab_size}; "
+                "do the tokenizer and the weights belong together?"
+            )
         embedded: Tensor = self.model.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.device))
         return embedded
 
@@ -222,6 +265,13 @@ class Language(nn.Module):
             sin=torch.cat([sin for _, sin in turns])[:, None],
             masks=[causal_mask(n, cache.length, groups, like) for n, cache in zip(lengths, caches, strict=True)],
         )
+
+
+def _stacked(*layers: nn.Linear) -> Linear:
+    """One linear layer that gives the outputs of all, one after another."""
+    fused = Linear(layers[0].in_features, sum(layer.out_features for layer in layers), bias=False, device="meta")
+    fused.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]), requires_grad=False)
+    return fused
 
 
 def causal_mask(length: int, past: int, groups: int, like: Tensor) -> Tensor | None:
