@@ -1,15 +1,12 @@
-"""The model's own voice: how codes are cut for the codec, how turns keep apart, and how a person makes it quiet."""
+"""From codes to sound: how codes are cut for the codec, how turns keep apart, and the codec in a process of its own."""
 
 from __future__ import annotations
 
 import itertools
-import queue
-import struct
+import subprocess
 import sys
-import threading
 import types
-import wave
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +15,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from omni_watch.domain.errors import ModelError
+from omni_watch.duplex.minicpmo import codec_program
 from omni_watch.duplex.minicpmo.vocoder import (
+    ANSWER_S,
     CODES_PER_SECOND,
     RATE_HZ,
     SILENT_CODE,
     CodeBuffer,
-    ModelVoice,
+    Codec,
+    CodecProcess,
+    CodecVocoder,
     Sound,
-    SpokenBlock,
-    Token2WavVocoder,
-    Turn,
+    codec_command,
     open_token2wav,
-    read_reference_voice,
 )
 
 SILENCE = [SILENT_CODE] * 3
 SAMPLES_PER_CODE = RATE_HZ // CODES_PER_SECOND
-WAIT_S = 30.0  # only ever used up by a defect
+REFERENCE = Path("/voices/anna.wav")
 
 
 def test_a_whole_second_of_codes_is_spoken_at_once_and_its_end_is_kept_as_lookahead() -> None:
@@ -79,7 +76,7 @@ def test_every_code_is_spoken_once_and_in_order_however_they_arrive(chunks: list
     assert all(lookahead < len(piece) <= CODES_PER_SECOND + lookahead for piece in pieces)
 
 
-class ScriptedCodec:
+class ScriptedLibrary:
     """`stepaudio2.Token2wav` as documented: its sound repeats each fresh code as one sample value, and its caches count
     the codes of the turn, so that a cache that was not restored is heard."""
 
@@ -89,21 +86,21 @@ class ScriptedCodec:
         self.cache: Any = {}
         self.stream_cache: Any = None
         self.hift_cache_dict: Any = None
-        self.calls: list[tuple[list[int], str, bool]] = []
+        self.calls: list[tuple[int, str, bool]] = []
         self.breaks: Exception | None = None
 
     def set_stream_cache(self, prompt_wav: str) -> tuple[Any, Any]:
         self._may_break()
-        self.stream_cache = {"att": torch.zeros(1), "of": [torch.zeros(2)]}
+        self.stream_cache = {"att": torch.zeros(1), "of": [torch.zeros(2)], "steps": 5}
         self.hift_cache_dict = {"codes": torch.zeros(1, dtype=torch.long), "finalized": torch.zeros(1)}
         return self.stream_cache, self.hift_cache_dict
 
     def stream(self, generated_speech_tokens: list[int], *, prompt_wav: str, last_chunk: bool = False) -> bytes:
         self._may_break()
         assert not self.hift_cache_dict["finalized"], "the turn before was not reset"
-        self.calls.append((generated_speech_tokens, prompt_wav, last_chunk))
+        self.calls.append((len(generated_speech_tokens), prompt_wav, last_chunk))
         fresh = generated_speech_tokens if last_chunk else generated_speech_tokens[:-3]
-        self.stream_cache = {"att": self.stream_cache["att"] + 1, "of": self.stream_cache["of"]}
+        self.stream_cache = {**self.stream_cache, "att": self.stream_cache["att"] + 1}
         self.hift_cache_dict["codes"] += len(fresh)  # in place, as the library does
         self.hift_cache_dict["finalized"] += last_chunk
         return np.repeat(np.array(fresh, "<i2"), SAMPLES_PER_CODE).tobytes()
@@ -113,93 +110,16 @@ class ScriptedCodec:
             raise self.breaks
 
 
-REFERENCE = Path("voices/anna.wav")
+@pytest.fixture
+def library() -> ScriptedLibrary:
+    return ScriptedLibrary()
 
 
-def _spoken_codes(sound: Sound) -> list[int]:
-    return [int(code) for code in sound[::SAMPLES_PER_CODE]]
-
-
-def test_the_sound_of_a_turn_is_that_of_all_its_codes() -> None:
-    vocoder = Token2WavVocoder(codec := ScriptedCodec(), REFERENCE)
-    turn = vocoder.begin()
-
-    first = vocoder.speak(turn, range(100, 125), ends_turn=False)
-    last = vocoder.speak(turn, [125, 126], ends_turn=True)
-
-    assert first.dtype == np.int16
-    assert _spoken_codes(np.concatenate([first, last])) == [*SILENCE, *range(100, 127)]
-    assert [(len(codes), prompt, is_last) for codes, prompt, is_last in codec.calls] == [
-        (28, str(REFERENCE), False),
-        (5, str(REFERENCE), True),
-    ]
-
-
-def test_less_than_a_second_in_mid_turn_has_its_silence_in_front() -> None:
-    vocoder = Token2WavVocoder(ScriptedCodec(), REFERENCE)
-
-    sound = vocoder.speak(vocoder.begin(), range(100, 110), ends_turn=False)
-
-    assert len(sound) == RATE_HZ
-    assert _spoken_codes(sound) == [0] * 15 + SILENCE + list(range(100, 107))
-
-
-def test_what_is_not_certain_yet_makes_no_sound() -> None:
-    vocoder = Token2WavVocoder(ScriptedCodec(), REFERENCE)
-
-    assert len(vocoder.speak(vocoder.begin(), [1, 2], ends_turn=False)) == 0
-
-
-def test_the_end_of_a_turn_is_not_padded() -> None:
-    vocoder = Token2WavVocoder(ScriptedCodec(), REFERENCE)
-
-    assert _spoken_codes(vocoder.speak(vocoder.begin(), [1, 2], ends_turn=True)) == [*SILENCE, 1, 2]
-
-
-def test_turns_that_are_under_way_together_keep_apart() -> None:
-    vocoder = Token2WavVocoder(codec := ScriptedCodec(), REFERENCE)
-    one, other = vocoder.begin(), vocoder.begin()
-
-    vocoder.speak(one, range(25), ends_turn=False)
-    vocoder.speak(other, range(10), ends_turn=False)
-    vocoder.speak(one, range(25, 50), ends_turn=False)
-
-    assert int(codec.hift_cache_dict["codes"]) == 50
-    assert int(codec.stream_cache["att"]) == 2
-    vocoder.speak(other, [], ends_turn=True)
-    assert int(codec.hift_cache_dict["codes"]) == 13
-
-
-def test_a_turn_after_an_ended_one_starts_from_the_voice_alone() -> None:
-    vocoder = Token2WavVocoder(codec := ScriptedCodec(), REFERENCE)
-    ended = vocoder.begin()
-    vocoder.speak(ended, range(25), ends_turn=True)
-
-    vocoder.speak(vocoder.begin(), range(7), ends_turn=True)
-
-    assert int(codec.hift_cache_dict["codes"]) == 10
-    assert ended.caches is None
-    with pytest.raises(ValueError, match="ended"):
-        vocoder.speak(ended, [1], ends_turn=False)
-
-
-@pytest.mark.parametrize("raised", [RuntimeError("CUDA out of memory"), ValueError("bad"), AssertionError()])
-def test_what_the_codec_raises_is_an_error_of_ours_that_may_pass(raised: Exception) -> None:
-    vocoder = Token2WavVocoder(codec := ScriptedCodec(), REFERENCE)
-    codec.breaks = raised
-
-    with pytest.raises(ModelError, match="vocoder") as caught:
-        vocoder.speak(vocoder.begin(), range(25), ends_turn=False)
-
-    assert caught.value.can_retry
-
-
-def test_a_voice_that_the_codec_refuses_is_named() -> None:
-    codec = ScriptedCodec()
-    codec.breaks = RuntimeError("sizes")
-
-    with pytest.raises(ModelError, match=r"anna\.wav"):
-        Token2WavVocoder(codec, REFERENCE)
+@pytest.fixture
+def vocoder(library: ScriptedLibrary, assets: Path, monkeypatch: pytest.MonkeyPatch) -> CodecVocoder:
+    """The scripted library behind the real adapter, opened as the product opens it."""
+    _install(monkeypatch, lambda *_args, **_options: library)
+    return CodecVocoder(open_token2wav(assets, REFERENCE))
 
 
 @pytest.fixture
@@ -209,268 +129,286 @@ def assets(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _install(monkeypatch: pytest.MonkeyPatch, opened: Any, *, has_card: bool = True) -> None:
+    """The library is not part of the development environment, and CI has no card."""
+    monkeypatch.setitem(sys.modules, "stepaudio2", types.SimpleNamespace(Token2wav=opened))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_card)
+
+
+def _spoken_codes(sound: Sound) -> list[int]:
+    return [int(code) for code in sound[::SAMPLES_PER_CODE]]
+
+
+def test_the_sound_of_a_turn_is_that_of_all_its_codes(vocoder: CodecVocoder, library: ScriptedLibrary) -> None:
+    turn = vocoder.begin()
+
+    first = vocoder.speak(turn, range(100, 125), ends_turn=False)
+    last = vocoder.speak(turn, [125, 126], ends_turn=True)
+
+    assert first.dtype == np.int16
+    assert _spoken_codes(np.concatenate([first, last])) == [*SILENCE, *range(100, 127)]
+    assert library.calls == [(28, str(REFERENCE), False), (5, str(REFERENCE), True)]
+
+
+def test_less_than_a_second_in_mid_turn_has_its_silence_in_front(vocoder: CodecVocoder) -> None:
+    sound = vocoder.speak(vocoder.begin(), range(100, 110), ends_turn=False)
+
+    assert len(sound) == RATE_HZ
+    assert _spoken_codes(sound) == [0] * 15 + SILENCE + list(range(100, 107))
+
+
+def test_what_is_not_certain_yet_makes_no_sound(vocoder: CodecVocoder) -> None:
+    assert len(vocoder.speak(vocoder.begin(), [1, 2], ends_turn=False)) == 0
+
+
+def test_the_end_of_a_turn_is_not_padded(vocoder: CodecVocoder) -> None:
+    assert _spoken_codes(vocoder.speak(vocoder.begin(), [1, 2], ends_turn=True)) == [*SILENCE, 1, 2]
+
+
+def test_turns_that_are_under_way_together_keep_apart(vocoder: CodecVocoder, library: ScriptedLibrary) -> None:
+    one, other = vocoder.begin(), vocoder.begin()
+
+    vocoder.speak(one, range(25), ends_turn=False)
+    vocoder.speak(other, range(10), ends_turn=False)
+    vocoder.speak(one, range(25, 50), ends_turn=False)
+
+    assert int(library.hift_cache_dict["codes"]) == 50
+    assert int(library.stream_cache["att"]) == 2
+    vocoder.speak(other, [], ends_turn=True)
+    assert int(library.hift_cache_dict["codes"]) == 13
+
+
+def test_a_turn_after_an_ended_one_starts_from_the_voice_alone(vocoder: CodecVocoder, library: ScriptedLibrary) -> None:
+    ended = vocoder.begin()
+    vocoder.speak(ended, range(25), ends_turn=True)
+
+    vocoder.speak(vocoder.begin(), range(7), ends_turn=True)
+
+    assert int(library.hift_cache_dict["codes"]) == 10
+    with pytest.raises(ValueError, match="is over"):
+        vocoder.speak(ended, [1], ends_turn=False)
+
+
+def test_turns_that_ended_failed_or_were_forgotten_hold_no_memory(library: ScriptedLibrary) -> None:
+    codec = codec_program.TurnCodec(library, str(REFERENCE))
+    for turn in range(4):
+        codec.begin(turn)
+    codec.stream(0, [1, 2], is_last=True)
+    codec.forget(1)
+    library.breaks = RuntimeError("CUDA out of memory")
+    with pytest.raises(RuntimeError):
+        codec.stream(2, range(28), is_last=False)
+
+    assert codec.turns == [3]
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("CUDA out of memory"), ValueError("bad"), AssertionError()])
+def test_what_the_codec_raises_is_an_error_of_ours_that_may_pass(
+    vocoder: CodecVocoder, library: ScriptedLibrary, raised: Exception
+) -> None:
+    turn = vocoder.begin()
+    library.breaks = raised
+
+    with pytest.raises(ModelError, match="vocoder") as caught:
+        vocoder.speak(turn, range(25), ends_turn=False)
+
+    assert caught.value.can_retry
+    assert turn.is_over
+    library.breaks = None
+    assert len(vocoder.speak(vocoder.begin(), range(25), ends_turn=False)) == RATE_HZ
+
+
+def test_a_voice_that_the_codec_refuses_is_named(
+    library: ScriptedLibrary, assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(monkeypatch, lambda *_args, **_options: library)
+    library.breaks = RuntimeError("sizes")
+
+    with pytest.raises(ModelError, match=r"anna\.wav: sizes"):
+        open_token2wav(assets, REFERENCE)
+
+
 def test_missing_assets_are_named_and_where_they_come_from(assets: Path) -> None:
     (assets / "flow.pt").unlink()
 
     with pytest.raises(ModelError, match=r"found no flow\.pt;.*assets/token2wav"):
-        open_token2wav(assets)
+        open_token2wav(assets, REFERENCE)
 
 
 def test_a_missing_package_is_named(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "stepaudio2", None)
 
     with pytest.raises(ModelError, match="minicpmo-utils"):
-        open_token2wav(assets)
+        open_token2wav(assets, REFERENCE)
 
 
 def test_without_a_card_the_voice_is_refused_before_anything_is_loaded(
     assets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _install(monkeypatch, has_card=False)
+    _install(monkeypatch, None, has_card=False)
 
     with pytest.raises(ModelError, match="NVIDIA"):
-        open_token2wav(assets)
+        open_token2wav(assets, REFERENCE)
 
 
 def test_the_codec_is_opened_with_the_published_settings(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(monkeypatch, has_card=True)
+    opened: list[ScriptedLibrary] = []
 
-    codec = open_token2wav(assets)
+    def open_it(*args: Any, **options: Any) -> ScriptedLibrary:
+        opened.append(ScriptedLibrary(*args, **options))
+        return opened[-1]
 
-    assert isinstance(codec, ScriptedCodec)
-    assert codec.opened_with == (str(assets), False, 5)
+    _install(monkeypatch, open_it)
 
+    codec = open_token2wav(assets, REFERENCE)
 
-def _install(monkeypatch: pytest.MonkeyPatch, *, has_card: bool) -> None:
-    """The library is not part of the development environment, and CI has no card."""
-    library = types.ModuleType("stepaudio2")
-    library.Token2wav = ScriptedCodec  # type: ignore[attr-defined]  # a module made here
-    monkeypatch.setitem(sys.modules, "stepaudio2", library)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_card)
+    assert codec.lookahead == 3
+    assert opened[0].opened_with == (str(assets), False, 5)
 
 
-class GatedVocoder:
-    """Speaks one sample for each code, and each unit only once it may."""
+# the codec in a process of its own: the real program, with a library that a test wrote
 
-    def __init__(self, *, is_open: bool = True) -> None:
-        self.gate = threading.Semaphore(10_000 if is_open else 0)
-        self.began = threading.Semaphore(0)
-        self.turns = self.units = 0
-        self.breaks: list[ModelError] = []
-        self.is_closed = False
+FAKE_LIBRARY = """
+import array, sys, time
 
-    def begin(self) -> Turn:
-        self.turns += 1
-        return Turn()
+class Cache:
+    def __init__(self, codes=0):
+        self.codes = codes
+    def clone(self):
+        return Cache(self.codes)
 
-    def speak(self, turn: Turn, codes: Sequence[int], *, ends_turn: bool) -> Sound:
-        self.units += 1
-        self.began.release()
-        assert self.gate.acquire(timeout=WAIT_S)
-        if self.breaks:
-            raise self.breaks.pop()
-        return np.array(codes, np.int16)
+class Flow:
+    pre_lookahead_len = 3
 
-    def close(self) -> None:
-        self.is_closed = True
+class Token2wav:
+    flow = Flow()
+    def __init__(self, model_path, float16=False, n_timesteps=10):
+        print("loading", model_path, float16, n_timesteps)
+        if model_path == "/broken":
+            raise FileNotFoundError("Missing model files")
+    def set_stream_cache(self, prompt_wav):
+        return Cache(), {"codes": Cache()}
+    def stream(self, codes, prompt_wav=None, last_chunk=False):
+        print("a library may print", prompt_wav)
+        if 13 in codes:
+            raise RuntimeError("CUDA error")
+        if 14 in codes:
+            sys.exit(7)
+        if 15 in codes:
+            time.sleep(600)
+        fresh = codes if last_chunk else codes[:-3]
+        self.hift_cache_dict["codes"].codes += len(fresh)
+        return array.array("h", [*fresh, self.hift_cache_dict["codes"].codes]).tobytes()
+"""
 
 
-class Heard:
-    """Collects the blocks that a voice delivers."""
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Any]:
+    """Makes codecs that run the real program in processes of their own."""
+    (tmp_path / "stepaudio2.py").write_text(FAKE_LIBRARY)
+    made: list[CodecProcess] = []
 
-    def __init__(self) -> None:
-        self.queue: queue.Queue[SpokenBlock] = queue.Queue()
+    def make(assets: str = "/assets", **options: Any) -> CodecProcess:
+        command = codec_command(Path(sys.executable), Path(assets), Path("/anna.wav"), half=True)
+        run = f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = {command[2:]!r}; "
+        run += f"runpy.run_path({command[2]!r}, run_name='__main__')"
+        made.append(CodecProcess([command[0], command[1], "-c", run], **options))
+        return made[-1]
 
-    @property
-    def blocks(self) -> list[SpokenBlock]:
-        return list(self.queue.queue)
+    yield make
+    for codec in made:
+        codec.close()
 
-    @property
-    def words(self) -> list[tuple[int, list[int], bool]]:
-        return [(each.turn, each.samples.tolist(), each.ends_turn) for each in self.blocks]
 
+def _numbers(pcm: bytes) -> list[int]:
+    return list(np.frombuffer(pcm, "<i2"))
 
-def _voice(vocoder: GatedVocoder, **options: Any) -> tuple[ModelVoice, Heard]:
-    heard = Heard()
-    return ModelVoice(vocoder, heard.queue.put_nowait, **options), heard
 
+def test_a_codec_in_a_process_of_its_own_streams_like_one_in_ours(program: Any) -> None:
+    codec: Codec = program()
+    codec.begin(0)
+    codec.begin(1)
 
-def test_units_are_heard_in_order_and_turns_are_counted() -> None:
-    voice, heard = _voice(vocoder := GatedVocoder())
+    assert _numbers(codec.stream(0, [1, 2, 3, 4, 5, 6], is_last=False)) == [1, 2, 3, 3]
+    assert _numbers(codec.stream(1, [9], is_last=True)) == [9, 1]
+    assert _numbers(codec.stream(0, [4, 5, 6], is_last=True)) == [4, 5, 6, 6]
+    codec.begin(2)
+    codec.forget(2)
+    with pytest.raises(ModelError, match="turn 2 was never begun"):
+        codec.stream(2, [1], is_last=True)
 
-    voice.say([1, 2], ends_turn=False)
-    voice.say([3], ends_turn=True)
-    voice.say([4], ends_turn=False)
-    voice.settle()
 
-    assert heard.words == [(0, [1, 2], False), (0, [3], True), (1, [4], False)]
-    voice.close()
-    assert vocoder.is_closed
+def test_the_process_is_vocoded_with_like_any_codec(program: Any) -> None:
+    vocoder = CodecVocoder(program())
 
+    sound = vocoder.speak(vocoder.begin(), [1, 2], ends_turn=True)
 
-def test_every_turn_has_a_memory_of_its_own() -> None:
-    voice, heard = _voice(vocoder := GatedVocoder())
+    assert sound.tolist() == [*SILENCE, 1, 2, 5]
+    vocoder.close()
 
-    for codes, ends in (([1], False), ([2], True), ([3], False), ([4], False)):
-        voice.say(codes, ends_turn=ends)
-    voice.settle()
 
-    assert [turn for turn, _, _ in heard.words] == [0, 0, 1, 1]
-    assert vocoder.turns == 2
-    voice.close()
+def test_an_error_in_the_process_costs_the_turn_and_no_more(program: Any) -> None:
+    codec = program()
+    codec.begin(0)
 
+    with pytest.raises(ModelError, match="CUDA error") as caught:
+        codec.stream(0, [13], is_last=True)
 
-def test_saying_returns_before_the_sound_is_made() -> None:
-    voice, heard = _voice(vocoder := GatedVocoder(is_open=False))
+    assert caught.value.can_retry
+    codec.begin(1)
+    assert _numbers(codec.stream(1, [1], is_last=True)) == [1, 1]
 
-    voice.say([1], ends_turn=False)  # would hang here otherwise: the gate is shut
-    assert heard.words == []
 
-    vocoder.gate.release()
-    voice.settle()
-    assert heard.words == [(0, [1], False)]
-    voice.close()
+def test_a_process_that_dies_is_started_again_for_the_next_turn(program: Any) -> None:
+    codec = program()
+    codec.begin(0)
 
+    with pytest.raises(ModelError, match="ended with status 7") as caught:
+        codec.stream(0, [14], is_last=True)
+    assert caught.value.can_retry
+    with pytest.raises(ModelError, match="and the turn with it"):
+        codec.stream(0, [1], is_last=True)
+    codec.forget(0)
 
-def test_stopping_silences_what_is_being_made_and_what_waits() -> None:
-    voice, heard = _voice(vocoder := GatedVocoder(is_open=False))
-    voice.say([1], ends_turn=False)
-    voice.say([2], ends_turn=False)
-    assert vocoder.began.acquire(timeout=WAIT_S)
+    codec.begin(1)
+    assert _numbers(codec.stream(1, [1], is_last=True)) == [1, 1]
 
-    voice.stop()
-    vocoder.gate.release(10)
-    voice.say([3], ends_turn=True)
-    voice.settle()
-
-    assert heard.words == [(1, [3], True)]
-    assert vocoder.units == 2  # the second one was not even made
-    voice.close()
-
-
-def test_what_was_delivered_before_a_stop_is_known_to_be_stale() -> None:
-    voice, heard = _voice(GatedVocoder())
-    voice.say([1], ends_turn=False)
-    voice.settle()
-    (block,) = heard.blocks
-    assert voice.is_current(block)
 
-    voice.stop()
+def test_a_process_that_hangs_is_ended(program: Any) -> None:
+    codec = program()
+    codec.begin(0)
+    codec.answer_s = 0.3
 
-    assert not voice.is_current(block)
-    voice.close()
-
-
-def test_a_vocoder_that_falls_behind_loses_the_rest_of_the_turn_and_no_more() -> None:
-    voice, heard = _voice(vocoder := GatedVocoder(is_open=False))
-    voice.say([0], ends_turn=False)
-    assert vocoder.began.acquire(timeout=WAIT_S)
-    for unit in range(1, ModelVoice.MOST_WAITING + 3):
-        voice.say([unit], ends_turn=False)
-    voice.say([90], ends_turn=True)
-    vocoder.gate.release(10_000)
-    voice.settle()
-    voice.say([100], ends_turn=True)
-    voice.settle()
+    with pytest.raises(ModelError, match=r"did not answer within 0\.3 s") as caught:
+        codec.stream(0, [15], is_last=True)
 
-    assert voice.turns_lost == 1
-    assert heard.words == [(0, [0], False), (1, [100], True)]
-    voice.close()
-
-
-def test_a_turn_that_cannot_be_spoken_is_reported_once_and_the_next_one_is_heard() -> None:
-    errors: list[ModelError] = []
-    voice, heard = _voice(vocoder := GatedVocoder(), failed=errors.append)
-    vocoder.breaks.append(ModelError("out of memory", can_retry=True))
-
-    voice.say([1], ends_turn=False)
-    voice.settle()
-    voice.say([2], ends_turn=True)
-    voice.say([3], ends_turn=True)
-    voice.settle()
-
-    assert [str(error) for error in errors] == ["out of memory"]
-    assert heard.words == [(1, [3], True)]
-    assert voice.turns_lost == 1
-    voice.close()
-
-
-def test_a_defect_on_the_voices_thread_surfaces_on_the_callers() -> None:
-    def broken(_block: SpokenBlock) -> None:
-        raise ZeroDivisionError
-
-    voice = ModelVoice(GatedVocoder(), broken)
-    voice.say([1], ends_turn=False)
-    voice.settle()
-
-    with pytest.raises(ZeroDivisionError):
-        voice.say([2], ends_turn=False)
-    voice.close()
-
-
-def _speech(seconds: float, rate_hz: int, loudness: float = 0.3) -> NDArray[np.float64]:
-    return loudness * np.sin(0.1 + 2 * np.pi * 220 * np.arange(int(seconds * rate_hz)) / rate_hz)
-
-
-def _write_wav(path: Path, samples: NDArray[np.float64], rate_hz: int, channels: int = 1) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(np.repeat((samples * 32767).astype("<i2"), channels).tobytes())
-    return path
-
-
-@pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (44_100, 2), (8_000, 1)])
-def test_a_recording_of_any_rate_becomes_16_khz_mono(tmp_path: Path, rate_hz: int, channels: int) -> None:
-    path = _write_wav(tmp_path / "voice.wav", _speech(2.0, rate_hz), rate_hz, channels)
-
-    voice = read_reference_voice(path)
-
-    assert voice.samples.dtype == np.float32
-    assert len(voice.samples) == pytest.approx(32_000, abs=20)
-    inner = voice.samples[1000:-1000]
-    assert float(np.abs(inner).max()) == pytest.approx(0.3, abs=0.01)
-    assert int((np.diff(np.sign(inner)) > 0).sum()) == pytest.approx(220 * len(inner) / 16_000, abs=2)
-
-
-@pytest.mark.parametrize(
-    ("samples", "complaint"),
-    [
-        (_speech(31.0, 16_000), "longer than 30 s"),
-        (_speech(0.5, 16_000), "lasts 0.50 s"),
-        (np.zeros(32_000), "silent"),
-        (np.sign(_speech(2.0, 16_000)), "clipped"),
-    ],
-)
-def test_a_recording_that_no_voice_can_be_learned_from_is_refused(
-    tmp_path: Path, samples: NDArray[np.float64], complaint: str
-) -> None:
-    path = _write_wav(tmp_path / "voice.wav", samples, 16_000)
-
-    with pytest.raises(ModelError, match=complaint) as caught:
-        read_reference_voice(path)
-
-    assert "voice.wav" in str(caught.value)
-
-
-def test_an_hour_of_sound_is_refused_without_being_read_whole(tmp_path: Path) -> None:
-    path = tmp_path / "hour.wav"
-    size = 3600 * 16_000 * 2
-    header = (
-        b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
-    )
-    with path.open("wb") as file:
-        file.write(header + b"data" + struct.pack("<I", size))
-        file.truncate(44 + size)  # sparse
-
-    with pytest.raises(ModelError, match="longer than 30 s"):
-        read_reference_voice(path)
-
-
-def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "voice.wav").write_text("not a recording")
-
-    for path in (tmp_path / "voice.wav", tmp_path / "absent.wav", tmp_path):
-        with pytest.raises(ModelError, match="expected a recording"):
-            read_reference_voice(path)
+    assert caught.value.can_retry
+    codec.answer_s = ANSWER_S
+    codec.begin(1)
+
+
+def test_assets_that_the_library_refuses_are_reported_at_the_start(program: Any) -> None:
+    with pytest.raises(ModelError, match="did not start: the vocoder: Missing model files"):
+        program("/broken").start()
+
+
+def test_an_environment_without_the_package_is_reported_at_the_start() -> None:
+    codec = CodecProcess(codec_command(Path(sys.executable), Path("/assets"), REFERENCE))
+
+    with pytest.raises(ModelError, match=r"stepaudio2.*minicpmo-utils"):
+        codec.start()
+
+
+def test_a_python_that_is_not_there_is_reported_at_the_start() -> None:
+    codec = CodecProcess(codec_command(Path("/nowhere/python"), Path("/assets"), REFERENCE))
+
+    with pytest.raises(ModelError, match="/nowhere/python"):
+        codec.start()
+
+
+def test_the_program_starts_where_nothing_of_this_project_is_installed() -> None:
+    python, isolated, program, *_ = codec_command(Path(sys.executable), Path("/assets"), REFERENCE)
+
+    done = subprocess.run([python, isolated, "-S", program, "--help"], check=True, capture_output=True)
+
+    assert b"reference" in done.stdout
