@@ -64,3 +64,12 @@ def diagnose(settings: Settings, *, is_quick: bool = False) -> Sequence[Finding]
     from omni_watch.app import diagnosing
 
     return diagnosing.diagnose(settings, is_quick=is_quick)
+
+
+def check_parity(
+    folder: Path, *, dtype: str, device: str, on_progress: Callable[[int, int], None] | None = None
+) -> Mapping[str, Any]:
+    """Is the native model the one that was recorded? See `app.parity`."""
+    from omni_watch.app import parity
+
+    return parity.check_parity(folder, dtype=dtype, device=device, on_progress=on_progress)

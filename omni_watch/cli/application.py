@@ -11,7 +11,7 @@ from rich.console import Console
 
 from omni_watch import app
 from omni_watch.app.doctor import Finding
-from omni_watch.cli.ports import House, OnProgress
+from omni_watch.cli.ports import House, OnProgress, OnUnits
 from omni_watch.config.settings import Settings
 from omni_watch.watch.ports import Observer
 
@@ -41,3 +41,6 @@ class RealApplication:
 
     def diagnose(self, settings: Settings, *, is_quick: bool) -> Sequence[Finding]:
         return app.diagnose(settings, is_quick=is_quick)
+
+    def check_parity(self, folder: Path, *, dtype: str, device: str, on_progress: OnUnits | None) -> Mapping[str, Any]:
+        return app.check_parity(folder, dtype=dtype, device=device, on_progress=on_progress)

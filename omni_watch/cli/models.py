@@ -1,19 +1,22 @@
-"""`omni-watch models`: which model files there are, fetch them, check them."""
+"""`omni-watch models`: which model files there are, fetch them, check them; is the native model the recorded one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
 from omni_watch.cabinet import Cabinet, ModelFile, Standing, State, Step, lacking
 from omni_watch.cabinet.cabinet import Progress as Told
+from omni_watch.cli.parity import deviations, mismatches, parity_verdict
+from omni_watch.cli.ports import OnUnits
 from omni_watch.cli.shell import Shell, pass_shell
 
 COLOURS = {State.PRESENT: "green", State.MISSING: "yellow", State.WRONG: "red"}
@@ -78,6 +81,35 @@ def verify(shell: Shell, context: click.Context) -> None:
     standings = cabinet.status()
     shell.say(_document(cabinet, standings), *_verdict(standings))
     if lacking(standings):
+        context.exit(1)
+
+
+@models.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="What to compute in. Only float32 has to be exact.",
+)
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu, cuda, cuda:1.")
+@click.pass_context
+@pass_shell
+def parity(shell: Shell, context: click.Context, folder: Path, dtype: str, device: str) -> None:
+    """Hold our MiniCPM-o against recorded sessions.
+
+    DIR holds a checkpoint and what the reference computed with it. Every session is lived through again; every integer
+    and decision has to come out the same, every tensor within its limit. Exits with 1 when anything does not.
+
+    \b
+    omni-watch models parity tests/golden/minicpmo/tiny-a
+    omni-watch models parity tests/golden/minicpmo/tiny-a --dtype bfloat16 --json
+    """
+    with _counting(shell) as on_units:
+        found = shell.application.check_parity(folder, dtype=dtype, device=device, on_progress=on_units)
+    shell.say(found, deviations(found), *mismatches(found), *parity_verdict(found))
+    if not found["ok"]:
         context.exit(1)
 
 
@@ -155,3 +187,16 @@ def _lines(console: Console, *, is_silent: bool) -> Told:
             console.print(step.title)
 
     return tell
+
+
+@contextmanager
+def _counting(shell: Shell) -> Iterator[OnUnits | None]:
+    """A bar on standard error while somebody looks on."""
+    console = shell.aside()
+    if shell.as_json or not console.is_terminal:
+        yield None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("units")
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("living through it again", total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)

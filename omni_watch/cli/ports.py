@@ -22,6 +22,7 @@ from omni_watch.watch.ledger import Mark
 from omni_watch.watch.ports import Observer
 
 OnProgress = Callable[[float, float | None], None]  # seconds done, seconds in all (None: not known)
+OnUnits = Callable[[int, int], None]  # units done, units in all
 
 
 class House(Protocol):
@@ -109,3 +110,6 @@ class Application(Protocol):
     def run_demo(self, console: Console, folder: Path | None) -> Mapping[str, Any]: ...
 
     def diagnose(self, settings: Settings, *, is_quick: bool) -> Sequence[Finding]: ...
+
+    def check_parity(self, folder: Path, *, dtype: str, device: str, on_progress: OnUnits | None) -> Mapping[str, Any]:
+        """Hold a checkpoint against its recorded sessions; the document that `models parity --json` prints."""

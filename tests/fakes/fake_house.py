@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from omni_watch.app.doctor import Finding
-from omni_watch.cli.ports import House, OnProgress
+from omni_watch.cli.ports import House, OnProgress, OnUnits
 from omni_watch.config.settings import Settings, read_settings
 from omni_watch.domain.alerts import Alert, Delivery
 from omni_watch.domain.decisions import Means
@@ -167,6 +167,7 @@ class FakeApplication:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.findings: list[Finding] = []
         self.replayed: dict[str, Any] = {}
+        self.parity: dict[str, Any] = {}
         self.error: Exception | None = None
         self.daemon: Callable[[Settings, Sequence[Observer]], None] = lambda settings, observers: None
 
@@ -201,6 +202,12 @@ class FakeApplication:
     def diagnose(self, settings: Settings, *, is_quick: bool) -> Sequence[Finding]:
         self._ask("diagnose", is_quick=is_quick)
         return self.findings
+
+    def check_parity(self, folder: Path, *, dtype: str, device: str, on_progress: OnUnits | None) -> Mapping[str, Any]:
+        self._ask("check_parity", folder=folder, dtype=dtype, device=device, is_progress_wanted=on_progress is not None)
+        if on_progress is not None:
+            on_progress(54, 216)
+        return self.parity
 
     def _ask(self, what: str, **how: Any) -> None:
         self.asked.append((what, how))

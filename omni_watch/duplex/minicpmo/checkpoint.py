@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import ModelConfig, read_config
+from omni_watch.duplex.minicpmo.language import Layer
+from omni_watch.duplex.minicpmo.packing import pack_
 from omni_watch.duplex.minicpmo.room import (
     ROTATION_POSITIONS,
     MemoryNeed,
@@ -53,7 +55,7 @@ _WEIGHT_NORM: Final[Mapping[str, str]] = {
 }
 _MULTIPLIED_OUT: Final = re.compile(r"tts\.head_code\.\d+\.weight")  # as some conversions store it
 _MOST_LISTED: Final = 10
-_LANGUAGE_LAYER: Final = re.compile(r"llm\.model\.layers\.\d+")
+_DECODER_LAYER: Final = re.compile(r"(?:llm|tts)\.model\.layers\.\d+")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
@@ -128,9 +130,17 @@ class Checkpoint:
         dtype: torch.dtype = torch.bfloat16,
         quantization: Quantization | None = None,
         with_speech: bool = True,
+        is_tuned: bool = True,
         progress: Progress | None = None,
     ) -> MiniCpmO:
-        """The model with its weights in place, for inference only. May take minutes; `progress` is told of each block.
+        """The model with its weights in place, for inference only. May take minutes.
+
+        Args:
+            device: where it stays; a model that is tuned must not be moved.
+            dtype: of what is not quantized, and of all that is computed.
+            with_speech: False leaves the speech decoder out.
+            is_tuned: lay the weights out for speed; False keeps them under their official names.
+            progress: told of each block that was read.
 
         Raises:
             ModelError: a file changed or ended early, or the device's memory did not suffice.
@@ -138,7 +148,7 @@ class Checkpoint:
         model = skeleton(self._config(with_speech))
         try:
             with torch.no_grad():
-                self._fill(model, torch.device(device), dtype, quantization, progress)
+                self._fill(model, torch.device(device), dtype, quantization, progress, is_tuned=is_tuned)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"{self.folder}: {device} ran out of memory while the weights were loaded: {error}; "
@@ -153,6 +163,8 @@ class Checkpoint:
         dtype: torch.dtype,
         quantization: Quantization | None,
         progress: Progress | None,
+        *,
+        is_tuned: bool,
     ) -> None:
         names = [name for name, _ in model.named_parameters()]
         order = sorted(self.stored.keys() & names, key=lambda name: (self.stored[name].file, self.stored[name].start))
@@ -166,7 +178,7 @@ class Checkpoint:
                 reader.read(self.stored[name], target)
 
         order += [name for name in names if directions[name] is not None]
-        fill(model, order, read, device=device, dtype=dtype, quantization=quantization)
+        fill(model, order, read, device=device, dtype=dtype, quantization=quantization, is_tuned=is_tuned)
 
     def _config(self, with_speech: bool) -> ModelConfig:
         return self.config if with_speech else replace(self.config, speech=None)
@@ -373,15 +385,17 @@ def fill(
     device: torch.device,
     dtype: torch.dtype,
     quantization: Quantization | None,
+    is_tuned: bool,
 ) -> None:
     """Give the parameters of these names their place and their numbers, in this order.
 
-    A decoder layer of the language model is made smaller as soon as it is complete; so the most that is ever held is
-    the model as it will be and one layer as it was.
+    A decoder layer is finished (see `_finish`) as soon as it is complete; so the most that is ever held is the model as
+    it will be and one layer as it was.
 
     Args:
         model: a `skeleton`.
         read: writes the numbers of a parameter into a tensor that already is where it stays.
+        is_tuned: lay the weights out for speed; their official names are gone then.
     """
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     layers_left = _LayersLeft(names)
@@ -389,23 +403,26 @@ def fill(
         placed = torch.empty(shapes[name], dtype=dtype, device=device)
         read(name, placed)
         _place(model, name, placed)
-        if quantization is not None and (layer := layers_left.completed_by(name)) is not None:
-            _shrink(model.get_submodule(layer), quantization)
+        if (layer := layers_left.completed_by(name)) is not None:
+            kind = quantization if layer.startswith("llm.") else None
+            _finish(model.get_submodule(layer), kind, is_tuned=is_tuned)
     _drop_unused(model)
+    if is_tuned:
+        pack_(model.get_submodule("llm"))  # what is not in a layer: the vocabulary's matrix
 
 
 class _LayersLeft:
-    """Counts what is still to come for each decoder layer of the language model."""
+    """Counts what is still to come for each decoder layer, of the language model and of the speech decoder."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._left: dict[str, int] = {}
         for name in names:
-            if found := _LANGUAGE_LAYER.match(name):
+            if found := _DECODER_LAYER.match(name):
                 self._left[found[0]] = self._left.get(found[0], 0) + 1
 
     def completed_by(self, name: str) -> str | None:
         """The layer of which this parameter was the last."""
-        found = _LANGUAGE_LAYER.match(name)
+        found = _DECODER_LAYER.match(name)
         if found is None:
             return None
         self._left[found[0]] -= 1
@@ -428,7 +445,13 @@ def _drop_unused(model: nn.Module) -> None:
         raise RuntimeError(f"modules must compute their tables when they need them, not when they are built: {left}")
 
 
-def _shrink(layer: nn.Module, kind: Quantization) -> None:
-    from omni_watch.duplex.minicpmo.quantization import quantize_  # its library is optional
+def _finish(layer: nn.Module, quantization: Quantization | None, *, is_tuned: bool) -> None:
+    """Make a complete decoder layer fast, small, or both."""
+    if is_tuned and isinstance(layer, Layer):
+        layer.fuse_()
+    if quantization is not None:
+        from omni_watch.duplex.minicpmo.quantization import quantize_  # its library is optional
 
-    quantize_(layer, kind)
+        quantize_(layer, quantization)
+    elif is_tuned:
+        pack_(layer)

@@ -3,7 +3,11 @@
 The package wants older versions of transformers, onnxruntime and pillow than the rest of this project, and a torch that
 torchaudio was built for. So it usually lives in a Python environment of its own, which runs this file as a program:
 
+    python -m venv its-environment
+    its-environment/bin/pip install "minicpmo-utils[tts]" "torch<2.9" "torchaudio<2.9"
     its-environment/bin/python -I codec_program.py ASSETS REFERENCE.wav
+
+(From 2.9 on, torchaudio reads recordings with torchcodec only; the package reads them with soundfile.)
 
 It reads one request a line, {"do": "begin" | "stream" | "forget", "turn": n, "codes": […], "is_last": false}, and
 answers each with a line, {"bytes": n} and n bytes of int16 samples after it, or {"error": "…"}; the first line, before
@@ -20,7 +24,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, OSError, AssertionError)
+LIBRARY_ERRORS = (ImportError, RuntimeError, ValueError, TypeError, KeyError, OSError, AssertionError)
 
 
 class TurnCodec:
@@ -110,7 +114,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print shall not be taken for an answer
     try:
         codec = TurnCodec(open_library(args.assets, steps=args.steps, half=args.half), args.reference)
-    except (ImportError, *LIBRARY_ERRORS) as error:
+    except LIBRARY_ERRORS as error:
         _answer(answers, {"error": str(error) or type(error).__name__})
         return
     serve(codec, iter(sys.stdin.buffer.readline, b""), answers)

@@ -66,6 +66,7 @@ def random_model(
     dtype: torch.dtype = torch.float32,
     quantization: Quantization | None = None,
     with_speech: bool = True,
+    is_tuned: bool = True,
     seed: int = 0,
 ) -> MiniCpmO:
     """A model with random weights, made where it stays: no files, and no second copy."""
@@ -80,7 +81,7 @@ def random_model(
 
     with torch.no_grad():
         names = [name for name, _ in model.named_parameters()]
-        fill(model, names, scatter, device=on, dtype=dtype, quantization=quantization)
+        fill(model, names, scatter, device=on, dtype=dtype, quantization=quantization, is_tuned=is_tuned)
     return model.eval()
 
 

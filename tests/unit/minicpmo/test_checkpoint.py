@@ -91,7 +91,7 @@ def test_the_official_sizes_are_those_that_the_names_were_recorded_with() -> Non
 
 
 def test_loaded_weights_are_the_stored_ones_bit_for_bit() -> None:
-    model = open_checkpoint(TINY).load(dtype=torch.float32)
+    model = open_checkpoint(TINY).load(dtype=torch.float32, is_tuned=False)
     stored = load_file(TINY / WEIGHTS)
     loaded = dict(model.named_parameters())
     assert set(loaded) == {name for name in stored if not name.startswith(UNUSED)}
@@ -108,7 +108,7 @@ def test_weights_are_converted_on_the_way(folder: Path, dtype: torch.dtype, stor
         tensors.update({name: tensor.to(stored_as) for name, tensor in tensors.items()})
 
     rewrite(folder, convert)
-    model = open_checkpoint(folder).load(dtype=dtype)
+    model = open_checkpoint(folder).load(dtype=dtype, is_tuned=False)
     expected = load_file(folder / WEIGHTS)["llm.model.layers.1.mlp.down_proj.weight"].to(dtype)
     assert torch.equal(model.get_parameter("llm.model.layers.1.mlp.down_proj.weight"), expected)
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
@@ -116,7 +116,7 @@ def test_weights_are_converted_on_the_way(folder: Path, dtype: torch.dtype, stor
 
 
 def test_shards_and_a_single_file_are_the_same_checkpoint(sharded: Path) -> None:
-    model, single = (open_checkpoint(path).load(dtype=torch.float32) for path in (sharded, TINY))
+    model, single = (open_checkpoint(path).load(dtype=torch.float32, is_tuned=False) for path in (sharded, TINY))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(model.parameters(), single.parameters(), strict=True))
 
 
@@ -162,7 +162,7 @@ def test_weight_normalisation_may_have_its_older_names(folder: Path) -> None:
         tensors[f"{old}_g"], tensors[f"{old}_v"] = tensors.pop(f"{new}0"), tensors.pop(f"{new}1")
 
     rewrite(folder, rename)
-    model = open_checkpoint(folder).load(dtype=torch.float32)
+    model = open_checkpoint(folder).load(dtype=torch.float32, is_tuned=False)
     stored = load_file(TINY / WEIGHTS)
     assert torch.equal(model.get_parameter(f"{new}0"), stored[f"{new}0"])
     assert torch.equal(model.get_parameter(f"{new}1"), stored[f"{new}1"])
@@ -411,7 +411,7 @@ def peak():
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 before = peak()
 model = opened.load(dtype=getattr(torch, sys.argv[2]))
-print(peak() - before, sum(parameter.nbytes for parameter in model.parameters()))
+print(peak() - before, sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]))
 """
 
 
@@ -437,7 +437,7 @@ def test_progress_counts_every_byte(sharded: Path) -> None:
 def test_a_large_tensor_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omni_watch.duplex.minicpmo.shards._BLOCK_BYTES", 1000)
     told: list[int] = []
-    model = open_checkpoint(TINY).load(dtype=torch.bfloat16, progress=lambda done, _: told.append(done))
+    model = open_checkpoint(TINY).load(dtype=torch.bfloat16, is_tuned=False, progress=lambda done, _: told.append(done))
     assert max(after - before for before, after in zip([0, *told], told, strict=False)) <= 1000
     with safe_open(TINY / WEIGHTS, "pt") as stored:
         expected = stored.get_tensor("llm.lm_head.weight").bfloat16()
@@ -579,7 +579,7 @@ def test_a_made_checkpoint_is_a_whole_one_and_the_same_each_time(tmp_path: Path)
     again = write_checkpoint(tmp_path / "b", config, seed=7, shard_bytes=5_000_000)
     other = write_checkpoint(tmp_path / "c", config, seed=8)
     assert len(list(again.glob("*.safetensors"))) > 3
-    models = [open_checkpoint(path).load(dtype=torch.float32) for path in (first, again, other)]
+    models = [open_checkpoint(path).load(dtype=torch.float32, is_tuned=False) for path in (first, again, other)]
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
     assert not torch.equal(models[0].llm.lm_head.weight, models[2].llm.lm_head.weight)
     tokens = open_checkpoint(first).tokens
