@@ -27,6 +27,7 @@ from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import ModelConfig, read_config
 from omni_watch.duplex.minicpmo.language import Layer
 from omni_watch.duplex.minicpmo.packing import pack_
+from omni_watch.duplex.minicpmo.quantization import quantize_
 from omni_watch.duplex.minicpmo.room import (
     ROTATION_POSITIONS,
     MemoryNeed,
@@ -107,7 +108,9 @@ class Checkpoint:
         Raises:
             ModelError: it does not fit; with the numbers, and with what would.
         """
-        kinds: tuple[Quantization | None, ...] = (None, "int8", "int4")
+        kinds: list[Quantization | None] = [None, "int8"]
+        if device.type == "cuda" or quantization == "int4":  # not to be advised elsewhere; `load` would refuse it
+            kinds.append("int4")
         needs = {
             kind: self.memory_needed(
                 device=device,
@@ -143,12 +146,16 @@ class Checkpoint:
             progress: told of each block that was read.
 
         Raises:
-            ModelError: a file changed or ended early, or the device's memory did not suffice.
+            ModelError: the quantization cannot be had here, which is found out first; a file changed or ended early; or
+                the device's memory did not suffice.
         """
+        on = torch.device(device)
         model = skeleton(self._config(with_speech))
         try:
             with torch.no_grad():
-                self._fill(model, torch.device(device), dtype, quantization, progress, is_tuned=is_tuned)
+                if quantization is not None:
+                    quantize_(nn.Linear(256, 256, bias=False, device=on, dtype=dtype), quantization)
+                self._fill(model, on, dtype, quantization, progress, is_tuned=is_tuned)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"{self.folder}: {device} ran out of memory while the weights were loaded: {error}; "
@@ -450,8 +457,6 @@ def _finish(layer: nn.Module, quantization: Quantization | None, *, is_tuned: bo
     if is_tuned and isinstance(layer, Layer):
         layer.fuse_()
     if quantization is not None:
-        from omni_watch.duplex.minicpmo.quantization import quantize_  # its library is optional
-
         quantize_(layer, quantization)
     elif is_tuned:
         pack_(layer)

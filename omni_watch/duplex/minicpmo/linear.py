@@ -28,6 +28,7 @@ def _operator() -> Callable[..., Tensor] | None:
 
 
 _ONEDNN: Final = _operator()
+QUERIES_AT_ONCE: Final = 512
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -46,6 +47,14 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, tanh: 
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN's operator does it well.
+
+    A weight that is a part of a wider matrix would be multiplied without vectors, a thousand times slower.
+    """
+    return _is_plain(x, weight) and (weight.is_contiguous() or weight.t().is_contiguous())
+
+
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
     """oneDNN's operator takes plain float32 tensors in memory, and knows no gradients."""
     return (
         x.device.type == "cpu"
@@ -55,6 +64,25 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and not torch.is_grad_enabled()
     )
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """[heads, Q, d] over [heads, L, d] -> [Q, heads * d]: softmax attention without a mask, on the faster library.
+
+    Where oneDNN is the faster one, 512 queries at a time: their scores stay in the processor's cache. 1036 over 1036
+    places in 6 heads of 64, on the two cores of above: 8.3 ms by torch's own, 6.2 ms so; on one core 18 and 10 ms.
+    """
+    if _ONEDNN is None or not _is_plain(q, k):
+        return F.scaled_dot_product_attention(q[None], k[None], v[None])[0].transpose(0, 1).flatten(1)
+    queries, keys, values = (q * q.shape[-1] ** -0.5).contiguous(), k.contiguous(), v.transpose(1, 2).contiguous()
+    found = q.new_empty(q.shape[1], q.shape[0], v.shape[2])
+    for head in range(len(queries)):
+        for start in range(0, q.shape[1], QUERIES_AT_ONCE):
+            these = slice(start, start + QUERIES_AT_ONCE)
+            scores = linear(queries[head, these], keys[head])
+            torch.softmax(scores, dim=-1, out=scores)  # in place: a new matrix would cost more than the softmax
+            found[these, head] = linear(scores, values[head])
+    return found.flatten(1)
 
 
 class Linear(nn.Linear):

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from torch import nn
 
 from omni_watch.domain.errors import ModelError
+from omni_watch.duplex.minicpmo.cache import SPARE
 from omni_watch.duplex.minicpmo.config import ModelConfig
+from omni_watch.duplex.minicpmo.quantization import BYTES_PER_WEIGHT, Kind
 
-Quantization: TypeAlias = Literal["int8", "int4"]
+Quantization: TypeAlias = Kind
 
 ROTATION_POSITIONS: Final = 8192  # what the language model was trained on, and a session's end
 MOST_PATCHES: Final = 1100  # of one picture: 448 x 448 pixels in patches of 14, rounded to a grid
@@ -26,8 +28,6 @@ PICTURES_AT_ONCE: Final = 16  # `weights` encodes no more in one forward
 _POSITIONS_AT_ONCE: Final = 1024  # of one feed in one forward: a long briefing
 _CUDA_BYTES: Final = 600 << 20  # what a process pays for using a card at all, and cuBLAS for its workspaces
 _CPU_BYTES: Final = 200 << 20  # threads' buffers, the allocator's slack
-# weight-only: the numbers, one 16-bit scale for each row (int8) or scale and zero for each group of 32 (int4)
-_BYTES_PER_WEIGHT: Final[Mapping[str, float]] = {"int8": 1.001, "int4": 0.5 + 4 / 32}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def memory_needed(
 
 def _weight_bytes(model: nn.Module, dtype: torch.dtype, quantization: Quantization | None) -> int:
     quantized = set() if quantization is None else {id(layer.weight) for layer in quantizable(model)}
-    each = dtype.itemsize if quantization is None else _BYTES_PER_WEIGHT[quantization]
+    each = dtype.itemsize if quantization is None else BYTES_PER_WEIGHT[quantization]
     return sum(
         int(parameter.numel() * (each if id(parameter) in quantized else dtype.itemsize))
         for parameter in model.parameters()
@@ -89,9 +89,10 @@ def quantizable(model: nn.Module) -> list[nn.Linear]:
 
 
 def _cache_numbers(config: ModelConfig, positions: int) -> int:
-    """Keys and values of one feed: language, hearing, speech."""
+    """Keys and values of one feed: language (whose buffer has some room to spare), hearing, speech."""
     language, audio, speech = config.language, config.audio, config.speech
-    numbers = 2 * language.num_layers * language.num_kv_heads * language.head_dim * positions
+    rows = positions + positions // SPARE
+    numbers = 2 * language.num_layers * language.num_kv_heads * language.head_dim * rows
     numbers += 2 * audio.num_layers * audio.hidden_size * audio.max_positions
     if speech is not None:
         head_dim = speech.hidden_size // speech.num_heads

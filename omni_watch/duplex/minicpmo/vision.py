@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import VisionConfig
-from omni_watch.duplex.minicpmo.linear import Linear, linear, linear_gelu
+from omni_watch.duplex.minicpmo.linear import Linear, attention, linear, linear_gelu
 
 RESAMPLER_HEAD_DIM: Final = 128  # its number of heads is the width divided by this
 RESAMPLER_EPS: Final = 1e-6
@@ -118,7 +118,7 @@ class SelfAttention(nn.Module):
         """[sum of lengths, hidden] -> the same shape."""
         q, k, v = (_heads(projection(x), self.num_heads) for projection in (self.q_proj, self.k_proj, self.v_proj))
         pieces = zip(*(torch.split(x, lengths, 1) for x in (q, k, v)), strict=True)
-        return self.out_proj.forward(_joined([_attention(*piece) for piece in pieces]))
+        return self.out_proj.forward(torch.cat([attention(*piece) for piece in pieces]))
 
 
 class FeedForward(nn.Module):
@@ -185,7 +185,7 @@ class Questions(nn.Module):
             for x, weight, bias in zip((queries, keys, values), weights, biases, strict=True)
         )
         pieces = zip(torch.split(k, lengths, 1), torch.split(v, lengths, 1), strict=True)
-        return self.out_proj.forward(_joined([_attention(q, key, value) for key, value in pieces]))
+        return self.out_proj.forward(torch.cat([attention(q, key, value) for key, value in pieces]))
 
 
 def grid_of(picture: Tensor, patch_size: int) -> tuple[int, int]:
@@ -241,13 +241,3 @@ def _placed(x: Tensor, rows: int, columns: int) -> Tensor:
 def _heads(x: Tensor, num_heads: int) -> Tensor:
     """[L, hidden] -> [num_heads, L, head_dim], without a copy."""
     return x.view(len(x), num_heads, -1).transpose(0, 1)
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """[heads, Q, d] over [heads, L, d] -> [heads, Q, d], no mask."""
-    return F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
-
-
-def _joined(pieces: list[Tensor]) -> Tensor:
-    """[heads, L, d] each -> [sum of L, heads * d]."""
-    return torch.cat([piece.transpose(0, 1).flatten(1) for piece in pieces])

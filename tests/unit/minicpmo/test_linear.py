@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
 from omni_watch.duplex.minicpmo import linear as module
-from omni_watch.duplex.minicpmo.linear import Linear, linear, linear_gelu
+from omni_watch.duplex.minicpmo.linear import Linear, attention, linear, linear_gelu
 
 
 def _layer(inputs: int, outputs: int, *, bias: bool = True) -> Linear:
@@ -61,6 +61,32 @@ def test_half_precision_and_gradients_go_the_ordinary_way() -> None:
 
 def test_weights_keep_their_names() -> None:
     assert set(_layer(2, 2).state_dict()) == {"weight", "bias"}
+
+
+def test_a_weight_cut_out_of_a_wider_matrix_goes_the_ordinary_way_and_a_transposed_one_need_not() -> None:
+    wide, x = torch.randn(24, 64), torch.randn(5, 24)
+    with torch.inference_mode():
+        for weight, is_fast in ((wide[:, 8:32], False), (wide[:24].t()[:, :24], False), (torch.randn(24, 9).t(), True)):
+            assert module._suits(x, weight) is is_fast
+            torch.testing.assert_close(linear(x, weight), F.linear(x, weight), rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    queries=st.sampled_from([1, 2, 7, 64, 511, 512, 513, 1036, 1025]),
+    places=st.sampled_from([1, 3, 50, 700]),
+    heads=st.integers(1, 3),
+)
+def test_attention_by_blocks_is_attention(queries: int, places: int, heads: int) -> None:
+    torch.manual_seed(queries * places * heads)
+    q = torch.randn(queries, heads, 16).transpose(0, 1) * 5  # as heads are cut out of a projection
+    k, v = (torch.randn(places, heads, 16).transpose(0, 1) for _ in range(2))
+    expected = F.scaled_dot_product_attention(q.double()[None], k.double()[None], v.double()[None])[0]
+    with torch.inference_mode():
+        found = attention(q, k, v)
+    assert found.shape == (queries, heads * 16)
+    torch.testing.assert_close(found.double(), expected.transpose(0, 1).flatten(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attention(q, k, v), found, rtol=1e-5, atol=1e-5)  # with gradients, as torch does it
 
 
 @pytest.mark.skipif(not torch._C._has_mkldnn, reason="this torch was built without oneDNN")
