@@ -146,11 +146,11 @@ def load_rulebook(own: Path | None = None, shipped: Path | None = None) -> Ruleb
         for folder in folders
         if not folder.is_dir()
     ]
-    tongue_files = _yaml_files(folder / WORDING for folder in folders)
+    tongue_files = yaml_files(folder / WORDING for folder in folders)
     tongues = [_tongue(path, problems) for path in tongue_files.values()]
     known = {tongue.language: tongue for tongue in tongues if tongue is not None}
-    read = {stem: _rule_file(path, problems) for stem, path in _yaml_files(folders).items()}
-    paths = _yaml_files(folders)
+    read = {stem: _rule_file(path, problems) for stem, path in yaml_files(folders).items()}
+    paths = yaml_files(folders)
     rules: dict[str, Rule | None] = {}
     if None not in tongues:  # without its languages no rule can be judged
         rules = {stem: _rule(paths[stem], entry, known, problems) for stem, entry in read.items() if entry is not None}
@@ -168,18 +168,18 @@ def load_rulebook(own: Path | None = None, shipped: Path | None = None) -> Ruleb
     )
 
 
-def _yaml_files(folders: Iterable[Path]) -> dict[str, Path]:
+def yaml_files(folders: Iterable[Path]) -> dict[str, Path]:
     """Name without ending -> file, sorted by name; a later folder's file replaces an earlier one's."""
     found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
     return dict(sorted(found.items()))
 
 
 def _rule_file(path: Path, problems: list[str]) -> _RuleFile | None:
-    return _checked(path, _RuleFile, problems)
+    return checked_file(path, _RuleFile, problems)
 
 
 def _tongue(path: Path, problems: list[str]) -> Tongue | None:
-    entry = _checked(path, _TongueFile, problems)
+    entry = checked_file(path, _TongueFile, problems)
     if entry is None:
         return None
     before = len(problems)
@@ -327,7 +327,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _checked(path: Path, model: type[Model], problems: list[str]) -> Model | None:
+def checked_file(
+    path: Path, model: type[Model], problems: list[str], tables: Mapping[str, type[BaseModel]] | None = None
+) -> Model | None:
+    """The file's content as `model`, or None and one more problem. `tables` names the models of nested tables."""
     try:
         raw = _raw(path)
     except ValueError as error:
@@ -336,7 +339,7 @@ def _checked(path: Path, model: type[Model], problems: list[str]) -> Model | Non
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems += [f"{path}: {_in_words(details, model)}" for details in error.errors()]
+        problems += [f"{path}: {_in_words(details, model, tables or _TABLES)}" for details in error.errors()]
         return None
 
 
@@ -362,11 +365,11 @@ def _raw(path: Path) -> Any:
         raise ValueError("is nested too deeply to be a rule") from error
 
 
-def _in_words(details: ErrorDetails, model: type[BaseModel]) -> str:
+def _in_words(details: ErrorDetails, model: type[BaseModel], tables: Mapping[str, type[BaseModel]]) -> str:
     """`phrases.en[2]: found True; expected …`, with the nearest right key for an unknown one."""
     loc = details["loc"]
     key = _key_path(loc)
-    table, expected = _schema_at(loc, model)
+    table, expected = _schema_at(loc, model, tables)
     if details["type"] == "extra_forbidden":
         keys = [info.alias or name for name, info in table.model_fields.items()]
         near = get_close_matches(str(loc[-1]).lower().replace("-", "_"), keys, n=1)
@@ -384,7 +387,9 @@ def _key_path(loc: Sequence[str | int]) -> str:
     return written.removeprefix(".")
 
 
-def _schema_at(loc: Sequence[str | int], root: type[BaseModel]) -> tuple[type[BaseModel], str]:
+def _schema_at(
+    loc: Sequence[str | int], root: type[BaseModel], tables: Mapping[str, type[BaseModel]]
+) -> tuple[type[BaseModel], str]:
     """The table that holds the last key of `loc`, and what was expected there."""
     table, expected = root, f"a table with {', '.join(info.alias or name for name, info in root.model_fields.items())}"
     for part in loc:
@@ -393,7 +398,7 @@ def _schema_at(loc: Sequence[str | int], root: type[BaseModel]) -> tuple[type[Ba
         if info is None:
             continue
         expected = info.description or expected
-        table = _TABLES.get(str(part), table) if part != loc[-1] else table
+        table = tables.get(str(part), table) if part != loc[-1] else table
     return table, expected
 
 

@@ -8,13 +8,14 @@ sentence (`pattern`) or written out in full (`expand`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 DEEPEST: Final = 12  # brackets and parts within one another; more is a mistake, such as a part that names itself
 MOST_EXPANSIONS: Final = 2000  # of one template
+FREE: Final = r"\S.*?"  # what a slot without a type holds
 
 _PIECES: Final = re.compile(r"[\[\]()|]|\{[^{}]*\}|<[^<>]*>|[^\[\]()|{}<>]+|.", re.DOTALL)
 _WORDS: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[ ]|.", re.DOTALL)
@@ -143,27 +144,50 @@ def slots(node: Node) -> tuple[str, ...]:
             return ()
 
 
-def pattern(node: Node) -> re.Pattern[str]:
+def most_slots(node: Node, counts: Callable[[str], bool]) -> int:
+    """How many of the slots that `counts` says count can stand in one match: of a choice only one option does."""
+    match node:
+        case Slot(name):
+            return int(counts(name))
+        case Row(items):
+            return sum(most_slots(item, counts) for item in items)
+        case Choice(options):
+            return max(most_slots(option, counts) for option in options)
+        case Text():
+            return 0
+
+
+def pattern(node: Node, typed: Mapping[str, str] | None = None) -> re.Pattern[str]:
     """A pattern for whole sentences, without regard to case; the n-th slot `x` is the group `x_n`, from 0.
 
-    Words match whole words, a space matches a space or nothing, so that parts left out leave no trace.
+    Words match whole words, a space matches a space or nothing, so that parts left out leave no trace. `typed` says
+    what a slot may hold, as an expression without groups of its own; any other slot holds any text.
     """
-    counts: dict[str, int] = {}
-    return re.compile(_pattern(node, counts), re.IGNORECASE)
+    return re.compile(expression(node, typed), re.IGNORECASE)
 
 
-def _pattern(node: Node, counts: dict[str, int]) -> str:
+def expression(node: Node, typed: Mapping[str, str] | None = None) -> str:
+    """The text of `pattern`."""
+    return _expression(node, {}, typed or {})
+
+
+def plain_expression(node: Node, typed: Mapping[str, str]) -> str:
+    """An expression without groups, so that it can stand inside another one; every slot must be typed."""
+    return re.sub(r"\(\?P<\w+>", "(?:", expression(node, typed))
+
+
+def _expression(node: Node, counts: dict[str, int], typed: Mapping[str, str]) -> str:
     match node:
         case Text(text):
             return "".join(_literal(piece) for piece in _WORDS.findall(text))
         case Slot(name):
             number = counts.get(name, 0)
             counts[name] = number + 1
-            return rf"(?P<{name}_{number}>\S.*?)"
+            return f"(?P<{name}_{number}>{typed.get(name, FREE)})"
         case Row(items):
-            return "".join(_pattern(item, counts) for item in items)
+            return "".join(_expression(item, counts, typed) for item in items)
         case Choice(options, may_be_left_out):
-            inner = "|".join(_pattern(option, counts) for option in options)
+            inner = "|".join(_expression(option, counts, typed) for option in options)
             return f"(?:{inner}){'?' if may_be_left_out else ''}"
 
 
@@ -173,6 +197,25 @@ def _literal(piece: str) -> str:
     escaped = re.escape(piece)
     # the edge of a word is meant only where words have edges: not between ideographs
     return rf"\b{escaped}\b" if piece[0].isascii() and piece[0].isalnum() else escaped
+
+
+def needed(node: Node) -> frozenset[str]:
+    """Texts of which every match holds at least one, in lower case; empty when nothing can be said.
+
+    Looking for them first is cheaper than matching, and most sentences hold none.
+    """
+    match node:
+        case Text(text):
+            words = sorted((word.lower() for word in _WORDS.findall(text) if word.strip()), key=len)
+            return frozenset(words[-1:])
+        case Slot():
+            return frozenset()
+        case Row(items):
+            found = [words for words in map(needed, items) if words]
+            return max(found, key=lambda words: min(map(len, words)), default=frozenset())
+        case Choice(options, may_be_left_out):
+            each = [needed(option) for option in options]
+            return frozenset[str]() if may_be_left_out or not all(each) else frozenset[str]().union(*each)
 
 
 def expand(node: Node, fill: Mapping[str, tuple[str, ...]]) -> list[str]:
