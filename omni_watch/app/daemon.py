@@ -315,6 +315,8 @@ class Daemon:
         store, now = parts.store, self._clock.now()
         for task in await store.transact(lambda tx: requests.settle(tx, now)):
             self._observer.on("task.changed", task_id=task.id, state=task.state.value)
+        for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
+            self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
         await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
         for watching in self._watched:
             with suppress(ModelError):  # told by the roster; the session that runs goes on

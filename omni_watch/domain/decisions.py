@@ -15,6 +15,7 @@ class Means(Enum):
     TAUGHT = "taught"  # states shown as "not yet" and "done"
     LEVEL = "level"  # fill level between a shown empty and a shown full
     MODEL = "model"  # a language model judges the words themselves
+    CLOCK = "clock"  # nothing is watched: the time has come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

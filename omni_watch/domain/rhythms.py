@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -47,6 +47,25 @@ class EverySoLong:
 
 
 Rhythm = OnDays | EverySoLong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reminder:
+    """Something to say at a moment, whatever is seen or heard."""
+
+    at: datetime  # the next time, aware UTC
+    rhythm: Rhythm | None = None  # None: only then
+
+    def after(self, now: datetime) -> Reminder:
+        """The reminder once it was said: what was missed meanwhile (nobody ran) is not said once more for each time."""
+        match self.rhythm:
+            case OnDays() as rhythm:
+                return replace(self, at=rhythm.after(max(now, self.at)))
+            case EverySoLong(interval=interval):  # keeps its beat, however late it was said
+                beats = max(0, (now - self.at) // interval) + 1
+                return replace(self, at=self.at + beats * interval)
+            case None:
+                return self
 
 
 def moment_on(day: date, at: time, zone: str) -> datetime:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from omni_watch.domain.rhythms import Reminder
 from omni_watch.domain.rules import Language, Priority, Repeat
 
 
@@ -99,6 +100,7 @@ class Task:
     fired_count: int = 0
     last_fired_at: datetime | None = None
     last_told_at: datetime | None = None
+    reminder: Reminder | None = None  # the time is its condition: no engine watches for it
 
     def to(self, state: TaskState) -> Task:
         """The same task in another state; ValueError when the table does not allow the move."""
@@ -111,7 +113,11 @@ class Task:
         return self.state in LIVE
 
     def is_watched(self, now: datetime) -> bool:
-        """Whether the model should be told of it: live, not paused, awake, inside its window."""
+        """Whether the model should be told of it: no reminder, live, not paused, awake, inside its window."""
+        return self.reminder is None and self.is_awake(now)
+
+    def is_awake(self, now: datetime) -> bool:
+        """Whether it may alert: live, not paused, not snoozed, inside its window."""
         if self.state in ENDED or self.state is TaskState.PAUSED:
             return False
         if self.state is TaskState.FIRED and self.repeat is Repeat.ONCE:

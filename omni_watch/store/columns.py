@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +11,7 @@ from sqlalchemy.types import TypeDecorator
 
 from omni_watch.domain.errors import StoreError
 from omni_watch.domain.regions import Region
+from omni_watch.domain.rhythms import EverySoLong, OnDays, Rhythm
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
@@ -81,6 +82,29 @@ class Rectangle(TypeDecorator[Region]):
 
     def process_result_value(self, value: list[float] | None, dialect: Dialect) -> Region | None:
         return None if value is None else Region(*value)
+
+
+class Beat(TypeDecorator[Rhythm]):
+    """A rhythm, kept as a JSON object: `{"days": [0, 1], "at": "08:00:00", "zone": "UTC"}` or `{"every_s": 7200.0}`."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Rhythm | None, dialect: Dialect) -> dict[str, Any] | None:
+        match value:
+            case None:
+                return None
+            case OnDays(days=days, at=at, zone=zone):
+                return {"days": sorted(days), "at": at.isoformat(), "zone": zone}
+            case EverySoLong(interval=interval):
+                return {"every_s": interval.total_seconds()}
+
+    def process_result_value(self, value: dict[str, Any] | None, dialect: Dialect) -> Rhythm | None:
+        if value is None:
+            return None
+        if "every_s" in value:
+            return EverySoLong(interval=timedelta(seconds=value["every_s"]))
+        return OnDays(days=frozenset(value["days"]), at=time.fromisoformat(value["at"]), zone=value["zone"])
 
 
 def words(kind: type[Enum]) -> list[str]:

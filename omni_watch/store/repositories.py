@@ -16,7 +16,17 @@ from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import LIVE, Task
 from omni_watch.domain.teaching import Example, Label, Lesson
 from omni_watch.domain.wishes import Wish
-from omni_watch.store.rows import AlertRow, DeliveryRow, ExampleRow, LessonRow, MarkRow, TaskRow, TopicRow, WishRow
+from omni_watch.store.rows import (
+    AlertRow,
+    DeliveryRow,
+    ExampleRow,
+    LessonRow,
+    MarkRow,
+    NoteRow,
+    TaskRow,
+    TopicRow,
+    WishRow,
+)
 from omni_watch.watch.ledger import Mark
 
 UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING)
@@ -302,6 +312,24 @@ class SqlWishes:
         return self._session.scalars(select(WishRow).where(WishRow.id == wish_id)).one_or_none()
 
 
+class SqlNotes:
+    """What the house remembers by name, in one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def keep(self, name: str, value: Mapping[str, Any]) -> None:
+        self._session.merge(NoteRow(name=name, value=dict(value)))
+        self._session.flush()
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        row = self._session.get(NoteRow, name)
+        return None if row is None else row.value
+
+    def forget(self, name: str) -> None:
+        self._session.execute(delete(NoteRow).where(NoteRow.name == name))
+
+
 class SqlTransaction:
     """One atomic change: every part shares the session, which whoever opened it commits."""
 
@@ -312,3 +340,4 @@ class SqlTransaction:
         self.alerts = SqlAlerts(session)
         self.topics = SqlTopics(session)
         self.wishes = SqlWishes(session)
+        self.notes = SqlNotes(session)

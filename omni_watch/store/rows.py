@@ -26,11 +26,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.regions import Region
+from omni_watch.domain.rhythms import Reminder, Rhythm
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState, WatchWindow
 from omni_watch.domain.teaching import Example, Label, Lesson
 from omni_watch.domain.wishes import Wish
-from omni_watch.store.columns import Rectangle, Utc, Word, Words, one_of
+from omni_watch.store.columns import Beat, Rectangle, Utc, Word, Words, one_of
 from omni_watch.watch.ledger import Mark
 
 NAMES = {
@@ -68,6 +69,7 @@ class TaskRow(Row):
             "(window_begins IS NULL) = (window_ends IS NULL) AND (window_begins IS NULL) = (window_zone IS NULL)",
             name="window",
         ),
+        CheckConstraint("rhythm IS NULL OR reminds_at IS NOT NULL", name="rhythm"),
     )
 
     number: Mapped[int] = mapped_column(primary_key=True)  # order of setting, whatever the clock did
@@ -92,9 +94,11 @@ class TaskRow(Row):
     fired_count: Mapped[int]
     last_fired_at: Mapped[datetime | None]
     last_told_at: Mapped[datetime | None]
+    reminds_at: Mapped[datetime | None]
+    rhythm: Mapped[Rhythm | None] = mapped_column(Beat)
 
     def take_task(self, task: Task) -> Self:
-        window = task.window
+        window, reminder = task.window, task.reminder
         return self.take(
             id=task.id,
             text=task.text,
@@ -117,6 +121,8 @@ class TaskRow(Row):
             fired_count=task.fired_count,
             last_fired_at=task.last_fired_at,
             last_told_at=task.last_told_at,
+            reminds_at=reminder and reminder.at,
+            rhythm=reminder and reminder.rhythm,
         )
 
     def to_domain(self) -> Task:
@@ -140,6 +146,7 @@ class TaskRow(Row):
             fired_count=self.fired_count,
             last_fired_at=self.last_fired_at,
             last_told_at=self.last_told_at,
+            reminder=None if self.reminds_at is None else Reminder(at=self.reminds_at, rhythm=self.rhythm),
         )
 
     def _window(self) -> WatchWindow | None:
@@ -343,6 +350,13 @@ class WishRow(Row):
             answered_at=self.answered_at,
             answer=answer,
         )
+
+
+class NoteRow(Row):
+    __tablename__ = "notes"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 # Written by APScheduler's SQLAlchemyJobStore, which fixes these columns; here so that the migrations make it.

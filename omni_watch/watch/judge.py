@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from omni_watch.domain.alerts import Alert, Delivery
-from omni_watch.domain.decisions import Decision, Speak, Utterance
+from omni_watch.domain.decisions import Decision, Means, Speak, Utterance
 from omni_watch.domain.rules import Repeat
 from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.domain.units import Unit
@@ -127,6 +127,29 @@ def _alert(utterance: Utterance, task: Task, *, unit: Unit, now: datetime, happe
     )
 
 
+def reminded(task: Task, now: datetime) -> tuple[Task, Alert] | None:
+    """A reminder whose time has come, as it is afterwards, and its alert; None when it is not to be said now."""
+    if task.reminder is None or task.reminder.at > now or not task.is_awake(now):
+        return None
+    after = replace(fired(task, now), reminder=task.reminder.after(now))
+    alert = Alert(
+        id=alert_id(after),
+        task_id=task.id,
+        task_text=task.text,
+        feed="",
+        text=task.message,
+        language=task.language,
+        priority=task.priority,
+        occurrence=after.fired_count,
+        confidence=1.0,
+        means=(Means.CLOCK,),
+        stream_s=0.0,
+        condition_at=task.reminder.at,
+        decided_at=now,
+    )
+    return after, alert
+
+
 def told(task: Task, at: datetime) -> Task:
     """The task once the first channel really told its alert: cooldowns begin here and nowhere else."""
     if task.state is not TaskState.FIRED:
@@ -165,7 +188,7 @@ def _cool_at(task: Task) -> datetime | None:
 
 def next_due(task: Task, now: datetime) -> datetime | None:
     """When `due` will next change this task; None: never."""
-    moments = [task.expires_at, task.snoozed_until, _cool_at(task)]
+    moments = [task.expires_at, task.snoozed_until, _cool_at(task), task.reminder.at if task.reminder else None]
     later = [moment for moment in moments if moment is not None and moment > now]
     return min(later) if later and task.is_live else None
 

@@ -219,6 +219,17 @@ class Wishes(Protocol):
         """Delete wishes made before `cutoff`, answered or not; how many."""
 
 
+class Notes(Protocol):
+    """Small things the house remembers by name (until when to be quiet, what was just said), in one transaction."""
+
+    def keep(self, name: str, value: Mapping[str, Any]) -> None:
+        """Plain JSON values; replaces the note of that name."""
+
+    def get(self, name: str) -> Mapping[str, Any] | None: ...
+    def forget(self, name: str) -> None:
+        """No error when there is none."""
+
+
 class Transaction(Protocol):
     """One atomic change of the store: everything or nothing."""
 
@@ -234,6 +245,8 @@ class Transaction(Protocol):
     def topics(self) -> Topics: ...
     @property
     def wishes(self) -> Wishes: ...
+    @property
+    def notes(self) -> Notes: ...
 
 
 class Store(Protocol):

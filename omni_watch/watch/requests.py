@@ -27,6 +27,8 @@ from omni_watch.watch.ports import Transaction
 LIVE_MAX: Final = 64  # live tasks; each costs the engine time every second
 TEXT_MAX: Final = 500  # characters of a request or a message
 PREFIX_MIN: Final = 3  # characters of an id that are enough to name a task
+UNDELIVERED_MAX: Final = 50  # alerts of one task that are looked through for some that nobody was told yet
+QUIET: Final = "quiet"  # the note that says until when
 ID: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _LETTERS: Final = string.ascii_lowercase + string.digits
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode categories that would not show, or break a line
@@ -107,6 +109,49 @@ def snooze(tx: Transaction, task_id: str, *, until: datetime, now: datetime) -> 
     return _save(tx, replace(task, snoozed_until=until))
 
 
+def change(tx: Transaction, task: Task) -> Task:
+    """Keep a live task with other words to say, for other feeds, hours or occurrences. What it waits for stays: for
+    another condition add another task, since what was seen and shown belongs to the old one.
+
+    Raises:
+        RequestError: it cannot be watched as it would be, has ended, or waits for something else.
+    """
+    before = _get(tx, task.id)
+    if not before.is_live:
+        raise RequestError(f"task {task.id} is {before.state.value}; add it again to watch for it again")
+    if (task.text, task.rule) != (before.text, before.rule):
+        raise RequestError(f"task {task.id} waits for {before.text!r}; add another task for {task.text!r}")
+    changed = replace(task, state=before.state)
+    _require_sound(replace(changed, state=TaskState.ARMED))
+    return before if changed == before else _save(tx, changed)
+
+
+def acknowledge(tx: Transaction, alert_id: str, now: datetime) -> Alert:
+    """A person has taken note of an alert: it is told, and no channel need tell it any more. Again is no error."""
+    alert = tx.alerts.get(alert_id)
+    if alert is None:
+        raise RequestError(f"there is no alert {alert_id!r}; `omni-watch alerts list` shows the last ones")
+    task = tx.tasks.get(alert.task_id)
+    if task is not None and task.state is TaskState.FIRED and judge.alert_id(task) == alert.id:
+        _save(tx, judge.told(task, now))
+    _withdraw(tx, alert, "a person has taken note of it", now)
+    return alert
+
+
+def withdraw(tx: Transaction, task_id: str, now: datetime) -> int:
+    """Let no channel begin to tell the alerts of this task any more; how many were still to be told. For a person who
+    has just said that it is not wanted: `cancel` alone lets what is on its way arrive."""
+    recent = tx.alerts.recent(UNDELIVERED_MAX, task_id)
+    return sum(_withdraw(tx, alert, "the task was cancelled", now) for alert in recent)
+
+
+def _withdraw(tx: Transaction, alert: Alert, why: str, now: datetime) -> int:
+    pending = [one for one in tx.alerts.deliveries(alert.id) if one.state is DeliveryState.PENDING]
+    for delivery in pending:
+        after_delivery(tx, alert, delivery.to(DeliveryState.EXPIRED, detail=why), now)
+    return len(pending)
+
+
 def find(tx: Transaction, id_or_words: str) -> Task:
     """The task that somebody means: its id, the beginning of its id, or words of its text; live ones come first.
 
@@ -139,6 +184,19 @@ def settle(tx: Transaction, now: datetime) -> list[Task]:
     before = tx.tasks.live()
     pairs = ((task, judge.due(task, now)) for task in before)
     return [_save(tx, after) for task, after in pairs if after != task]
+
+
+def ring(tx: Transaction, now: datetime, expiries_s: Callable[[Priority], Mapping[str, float]]) -> tuple[Alert, ...]:
+    """Say every reminder whose time has come: its task's transition, its alert and one delivery for each channel in
+    one transaction, so that it is said once, also after a crash. One that came due while nobody ran is said now."""
+    due = (judge.reminded(judge.due(task, now), now) for task in tx.tasks.live() if task.reminder is not None)
+    alerts: list[Alert] = []
+    for task, alert in (one for one in due if one is not None):
+        deliveries = judge.deliveries(alert, expiries_s(alert.priority))
+        tx.tasks.save(task if deliveries else judge.given_up(task))
+        tx.alerts.add(alert, deliveries)
+        alerts.append(alert)
+    return tuple(alerts)
 
 
 def commit_verdict(
@@ -208,6 +266,28 @@ def expire_unserved(tx: Transaction, served: Collection[str], now: datetime) -> 
     return len(old)
 
 
+# --- quiet ---
+
+
+def be_quiet(tx: Transaction, until: datetime, now: datetime) -> None:
+    """Say nothing aloud until then (aware), but for what is urgent. Other channels go on."""
+    if until <= now:
+        raise RequestError(f"quiet until {until:%Y-%m-%d %H:%M} would be over already: that is in the past")
+    tx.notes.keep(QUIET, {"until": until.isoformat()})
+
+
+def speak_again(tx: Transaction) -> None:
+    """End the quiet. No error when there is none."""
+    tx.notes.forget(QUIET)
+
+
+def quiet_until(tx: Transaction, now: datetime) -> datetime | None:
+    """Until when nothing is said aloud; None when it may be."""
+    note = tx.notes.get(QUIET)
+    until = datetime.fromisoformat(note["until"]) if note is not None else None
+    return until if until is not None and until > now else None
+
+
 # --- parts ---
 
 
@@ -266,7 +346,12 @@ def _require_window(window: WatchWindow) -> None:
 
 def _asks_the_same(task: Task, other: Task) -> bool:
     overlaps = not task.feeds or not other.feeds or not set(task.feeds).isdisjoint(other.feeds)
-    return overlaps and task.window == other.window and _plain(task.text) == _plain(other.text)
+    return (
+        overlaps
+        and task.reminder == other.reminder
+        and task.window == other.window
+        and _plain(task.text) == _plain(other.text)
+    )
 
 
 def _plain(text: str) -> str:

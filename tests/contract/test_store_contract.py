@@ -14,6 +14,7 @@ from omni_watch.domain.alerts import DeliveryState
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import StoreError
 from omni_watch.domain.regions import Region
+from omni_watch.domain.rhythms import WORKDAYS, EverySoLong, OnDays, Reminder, Rhythm
 from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import Task, TaskState, WatchWindow
 from omni_watch.domain.teaching import Label, Lesson
@@ -77,6 +78,33 @@ async def test_tasks_come_oldest_first_and_ended_ones_are_not_live(store: Store)
     await store.transact(keep)
     assert await store.transact(lambda tx: tx.tasks.all()) == tasks
     assert await store.transact(lambda tx: tx.tasks.live()) == [task for task in tasks if task.is_live]
+
+
+@pytest.mark.parametrize(
+    "rhythm",
+    [
+        None,
+        OnDays(days=WORKDAYS, at=time(8, 30), zone="Asia/Shanghai"),
+        EverySoLong(interval=timedelta(hours=2, milliseconds=1)),
+    ],
+)
+async def test_a_reminder_comes_back_as_it_was_kept(store: Store, rhythm: Rhythm | None) -> None:
+    task = a_task(reminder=Reminder(at=LATER, rhythm=rhythm))
+    await store.transact(lambda tx: tx.tasks.add(task))
+    assert await store.transact(lambda tx: tx.tasks.get(task.id)) == task
+    await store.transact(lambda tx: tx.tasks.save(replace(task, reminder=None)))
+    assert await store.transact(lambda tx: tx.tasks.get(task.id)) == replace(task, reminder=None)
+
+
+async def test_a_note_is_kept_replaced_and_forgotten(store: Store) -> None:
+    await store.transact(lambda tx: tx.notes.keep("quiet", {"until": "八点"}))
+    await store.transact(lambda tx: tx.notes.keep("quiet", {"until": "nine", "why": None}))
+    await store.transact(lambda tx: tx.notes.keep("other", {"numbers": [1, 2.5]}))
+    assert await store.transact(lambda tx: tx.notes.get("quiet")) == {"until": "nine", "why": None}
+    for name in ("quiet", "unknown"):
+        await store.transact(lambda tx, name=name: tx.notes.forget(name))  # type: ignore[misc]
+    assert await store.transact(lambda tx: tx.notes.get("quiet")) is None
+    assert await store.transact(lambda tx: tx.notes.get("other")) == {"numbers": [1, 2.5]}
 
 
 async def test_a_task_that_is_not_there_cannot_be_saved(store: Store) -> None:

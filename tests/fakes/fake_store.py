@@ -31,6 +31,7 @@ class Shelves:
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
     wishes: dict[str, Wish] = field(default_factory=dict)
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def snapshot(self) -> Shelves:
         return Shelves(**{name: copy(value) for name, value in vars(self).items()})
@@ -237,6 +238,20 @@ class FakeWishes:
         return len(old)
 
 
+class FakeNotes:
+    def __init__(self, shelves: Shelves) -> None:
+        self._notes = shelves.notes
+
+    def keep(self, name: str, value: Mapping[str, Any]) -> None:
+        self._notes[name] = dict(value)
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        return self._notes.get(name)
+
+    def forget(self, name: str) -> None:
+        self._notes.pop(name, None)
+
+
 class FakeTransaction:
     def __init__(self, shelves: Shelves) -> None:
         self.tasks = FakeTasks(shelves)
@@ -245,6 +260,7 @@ class FakeTransaction:
         self.alerts = FakeAlerts(shelves)
         self.topics = FakeTopics(shelves)
         self.wishes = FakeWishes(shelves)
+        self.notes = FakeNotes(shelves)
 
 
 class FakeStore:
