@@ -10,7 +10,7 @@ from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, WatchWindow
 from omni_watch.watch.choosing import Phrasebook, choose, message_for
 from omni_watch.watch.ports import TextSimilarity
-from omni_watch.watch.wording import read
+from omni_watch.watch.wording import Wording, read
 
 DEFAULT_COOLDOWN_S = 30.0
 
@@ -43,8 +43,30 @@ def task_from(
     Raises:
         RequestError: the words say nothing to watch for.
     """
-    wish = wish or TaskWish()
-    wording = read(text, book.tongues)
+    return task_of(
+        read(text, book.tongues),
+        text=text,
+        task_id=task_id,
+        set_by=set_by,
+        now=now,
+        book=book,
+        similarity=similarity,
+        wish=wish or TaskWish(),
+    )
+
+
+def task_of(
+    wording: Wording,
+    *,
+    text: str,
+    task_id: str,
+    set_by: str,
+    now: datetime,
+    book: Phrasebook,
+    similarity: TextSimilarity | None,
+    wish: TaskWish,
+) -> Task:
+    """A new, armed task of words that were taken apart already."""
     choice = choose(wording, book, similarity)
     rule = book.rule(choice.rule) if choice.rule is not None else None
     return Task(

@@ -21,6 +21,7 @@ from omni_watch.domain.rules import Repeat
 from omni_watch.watch import templates
 from omni_watch.watch.choosing import Phrasebook
 from omni_watch.watch.moments import Part, TimeForm, TimeKind, TimeWords
+from omni_watch.watch.replies import OPTIONAL, REPLIES
 from omni_watch.watch.speech import MARKS, Answers, CommandForm, Deed, Modifier, Need, Speech, Speechbook
 from omni_watch.watch.templates import Node
 
@@ -109,6 +110,7 @@ class CommandEntry(_Strict):
     repeat: Literal["once", "each"] | None = Field(default=None, description='"once" or "each"')
     needs: Literal["spoken", "told", "known"] | None = Field(default=None, description="spoken, told or known")
     points: bool = Field(default=False, description="true or false")
+    names: bool = Field(default=False, description="true or false")
 
 
 class ModifierEntry(_Strict):
@@ -233,6 +235,7 @@ class _Builder:
         pronouns, everything = self._pattern("pronouns", entry.pronouns), self._pattern("everything", entry.everything)
         refused, allowed = self._conditions("refused", entry.refused), self._conditions("allowed", entry.allowed)
         answers = self._answers(entry.answers)
+        self._check_replies(entry.replies)
         if len(self._problems) > before or times is None:
             return None
         return Speech(
@@ -305,6 +308,7 @@ class _Builder:
             need=Need(entry.needs or ""),
             repeat=Repeat(entry.repeat) if entry.repeat else None,
             is_pointing=entry.points,
+            is_naming=entry.names,
         )
 
     def _modifier(self, key: str, entry: ModifierEntry) -> Modifier | None:
@@ -341,6 +345,18 @@ class _Builder:
             words=read("words", entry.words),
             ordinals=entry.ordinals,
         )
+
+    def _check_replies(self, replies: Mapping[str, str]) -> None:
+        """Every sentence is there, and fills in only what there is."""
+        missing, unknown = sorted(set(REPLIES) - set(replies)), sorted(set(replies) - set(REPLIES) - set(OPTIONAL))
+        self._problems += [f"{self._where}: replies.{name}: missing; expected a sentence" for name in missing]
+        self._problems += [f"{self._where}: replies.{name}: unknown sentence" for name in unknown]
+        for name, slots in {**REPLIES, **OPTIONAL}.items():
+            try:
+                replies.get(name, "").format(**dict.fromkeys(slots, "x"))
+            except (KeyError, ValueError, IndexError) as error:
+                known = ", ".join(f"{{{slot}}}" for slot in sorted(slots)) or "no slots"
+                self._problems.append(f"{self._where}: replies.{name}: {error} cannot be filled in; expected {known}")
 
     def _times(self, entry: TimesEntry) -> TimeWords | None:
         before = len(self._problems)

@@ -43,6 +43,7 @@ class Add:
     text: str  # the sentence, without the name we are called by
     condition: str  # what should happen
     message: str | None = None  # the person's own words to say then, as a sentence
+    is_thing: bool = False  # the condition only names a thing: "watch for the elevator"
     limits: Limits = Limits()
 
 

@@ -311,10 +311,10 @@ class _Saying:
         words = self._text(span, is_plain=True)
         if self._speech.everything.fullmatch(words):
             return Which(is_all=True) if self._hearing.tasks or self._is_named else None
-        if self._speech.pronouns.fullmatch(words):
-            return Which() if self._hearing.tasks or self._is_named else None
         if self._is_known(words):
             return Which(self._text(span))
+        if self._speech.pronouns.fullmatch(words):
+            return Which() if self._hearing.tasks or self._is_named else None
         peeled = self._text(self._peeled(span)[0], is_plain=True)
         if self._is_known(peeled):
             return Which(peeled)
@@ -388,6 +388,7 @@ class _Saying:
             text=self._own,
             condition=condition,
             message=message,
+            is_thing=form.is_naming,
             limits=_merged(more, of_about, limits, Limits(repeat=form.repeat)),
         )
 
@@ -461,7 +462,9 @@ class _Saying:
         )
 
     def _pointed(self) -> Which | None:
-        return Which() if self._hearing.tasks or self._is_named else None
+        hearing = self._hearing
+        is_near = hearing.was_just(hearing.spoken_at) or hearing.was_just(hearing.told_at)
+        return Which() if hearing.tasks or self._is_named or is_near else None
 
     # --- reminders ---
 

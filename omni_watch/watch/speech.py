@@ -68,6 +68,7 @@ class CommandForm:
     need: Need = Need.NONE
     repeat: Repeat | None = None
     is_pointing: bool = False  # names no task, but means one
+    is_naming: bool = False  # its condition is a thing ("watch for the elevator"), not something that happens
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:

@@ -21,6 +21,7 @@ def written(request: Request) -> dict[str, Any]:
     for name in request.__slots__:
         document |= _written(name, getattr(request, name))
     document.pop("text", None)
+    document.pop("thing", None)
     return {key: value for key, value in document.items() if value not in (None, "", (), [])}
 
 
