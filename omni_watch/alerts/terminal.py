@@ -60,10 +60,11 @@ def line(alert: Alert) -> Text:
     """`12:00:04  The kettle is full.  (Tell me …; kitchen, 27 s; 0.9 s after; taught)`."""
     delay_s = (alert.decided_at - alert.condition_at).total_seconds()
     means = ", ".join(each.value for each in alert.means)
+    place = f"{alert.feed}, {alert.stream_s:.0f} s" if alert.feed else "reminder"
     return Text.assemble(
         (f"{alert.decided_at.astimezone():%H:%M:%S}  ", "dim"),
         (_shown(alert.text), STYLES[alert.priority]),
-        (f"  ({_shown(alert.task_text)}; {alert.feed}, {alert.stream_s:.0f} s; {delay_s:.1f} s after; {means})", "dim"),
+        (f"  ({_shown(alert.task_text)}; {place}; {delay_s:.1f} s after; {means})", "dim"),
     )
 
 

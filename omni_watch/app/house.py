@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,11 +15,13 @@ from typing import Self, TypeVar
 from omni_watch.app.engines import Choice, abilities, choose_engine, open_cabinet, text_similarity
 from omni_watch.app.lessons import example_from, keep_lesson, lesson_from_clip
 from omni_watch.app.showing import Showing, ask_daemon, is_daemon_running, look_once
-from omni_watch.app.wishes import TaskWish, task_from
+from omni_watch.app.wishes import TaskWish, task_from, task_of
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings, read_settings
+from omni_watch.config.speechbook import load_speechbook
 from omni_watch.domain.alerts import Alert, Delivery
+from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import ModelError, RequestError
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
@@ -30,12 +32,18 @@ from omni_watch.duplex.minicpmo import planning as minicpmo
 from omni_watch.store.database import Database, open_store
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.watch import requests
+from omni_watch.watch.asking import Limits
 from omni_watch.watch.briefing import BriefedTask, Plan
+from omni_watch.watch.conversing import Household, Reply, converse, note_of, talking_of
 from omni_watch.watch.ledger import Mark
 from omni_watch.watch.ports import Clock, Transaction
+from omni_watch.watch.replies import Replies
+from omni_watch.watch.wording import Wording
 
 T = TypeVar("T")
 DATABASE = "omni-watch.db"
+TALKING = "talking-cli"  # the note that keeps the conversation between two runs of the command line
+NAMES = ("Omni", "Omni Watch")  # that a sentence may begin with
 
 
 def database_path(settings: Settings) -> Path:
@@ -116,6 +124,55 @@ class House:
         )
         return self.transact(lambda tx: requests.add_task(tx, task=task))
 
+    def say(self, sentence: str, *, set_by: str = "cli") -> Reply:
+        """Do what a sentence asks, as if it had been spoken to the house; the answer.
+
+        The conversation goes on with the next call, also in another process, while its question waits.
+        """
+        household = self._household(set_by)
+
+        def work(tx: Transaction) -> Reply:
+            now = self._clock.now()
+            requests.settle(tx, now)
+            talking = talking_of(tx.notes.get(TALKING), tx, household, now)
+            reply = converse(tx, sentence, household, talking, now)
+            tx.notes.keep(TALKING, note_of(reply.talking))
+            if reply.text:
+                return reply
+            replies = Replies(household.book.speech(reply.language), now=now, zone=household.zone)
+            return replace(reply, text=replies.say("not_understood"))  # who types gets an answer all the same
+
+        return self.transact(work)
+
+    def _household(self, set_by: str) -> Household:
+        return Household(
+            book=load_speechbook(self.rulebook.phrasebook, self.settings.rules_dir),
+            zone=self.settings.zone,
+            feeds=tuple(feed.name for feed in self.settings.feeds),
+            names=NAMES,
+            make=self._task_of,
+            plan=lambda tx, task: self._planned(task, tx.lessons.of(task.id)),
+            set_by=set_by,
+        )
+
+    def _task_of(self, wording: Wording, limits: Limits, now: datetime) -> Task:
+        wish = TaskWish(
+            feeds=limits.feeds,
+            repeat=limits.repeat,
+            window=limits.window,
+            expires_in=limits.until - now if limits.until is not None else None,
+        )
+        return task_of(
+            wording,
+            text=wording.text,
+            task_id=requests.new_task_id(),
+            set_by="cli",
+            now=now,
+            book=self.rulebook.phrasebook,
+            similarity=text_similarity(self._cabinet),
+            wish=wish,
+        )
+
     def tasks(self) -> list[Task]:
         """Every task that was kept, oldest first, as time has made them by now."""
         return self.transact(lambda tx: (requests.settle(tx, self._clock.now()), tx.tasks.all())[1])
@@ -125,7 +182,11 @@ class House:
 
     def plan(self, task: Task) -> Plan:
         """How the engine would watch for it, on the first feed that fits; no weights are read."""
-        lessons = self.lessons(task)
+        return self._planned(task, self.lessons(task))
+
+    def _planned(self, task: Task, lessons: Sequence[Lesson]) -> Plan:
+        if task.reminder is not None:
+            return Plan(task_id=task.id, means=(Means.CLOCK,), why=("nothing is watched: it is said at its time",))
         rule = self.rulebook.get(task.rule) if task.rule else None
         watching = [feed for feed in self.settings.feeds if task.watches(feed.name)]
         plans = [

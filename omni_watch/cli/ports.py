@@ -18,6 +18,7 @@ from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, WatchWindow
 from omni_watch.domain.teaching import Label, Lesson
 from omni_watch.watch.briefing import Plan
+from omni_watch.watch.conversing import Reply
 from omni_watch.watch.ledger import Mark
 from omni_watch.watch.ports import Observer
 
@@ -53,6 +54,9 @@ class House(Protocol):
 
     def find(self, words: str) -> Task:
         """The task that an id, the beginning of one, or words of its text mean."""
+
+    def say(self, sentence: str) -> Reply:
+        """Do what a sentence asks, as if it had been spoken; the answer."""
 
     def plan(self, task: Task) -> Plan: ...
     def marks(self, task: Task) -> Sequence[Mark]: ...

@@ -96,6 +96,7 @@ def task_document(task: Task) -> dict[str, Any]:
         "fired_count": task.fired_count,
         "last_fired_at": json_time(task.last_fired_at),
         "last_told_at": json_time(task.last_told_at),
+        "reminds_at": json_time(task.reminder.at) if task.reminder else None,
     }
 
 
@@ -135,6 +136,9 @@ def task_facts(task: Task, zone: str) -> Table:
     ]
     if task.rule:
         pairs.append(("rule", f"{task.rule} ({escape(task.why)})" if task.why else task.rule))
+    if task.reminder:
+        again = ", and again after that" if task.reminder.rhythm else ""
+        pairs.append(("reminds", f"{local_time(task.reminder.at, zone)}{again}"))
     if task.window:
         pairs.append(("hours", window_text(task.window)))
     if task.expires_at:

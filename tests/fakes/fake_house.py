@@ -21,7 +21,9 @@ from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState, WatchWindow
 from omni_watch.domain.teaching import Example, Label, Lesson
+from omni_watch.watch.asking import Nothing, Request, Understood
 from omni_watch.watch.briefing import Plan
+from omni_watch.watch.conversing import Reply, Talking
 from omni_watch.watch.ledger import Mark
 from omni_watch.watch.ports import Observer
 from tests.fakes.fake_clock import NOON
@@ -38,6 +40,8 @@ class FakeHouse:
         self.taught: dict[str, Lesson] = {}
         self.told: list[Told] = []
         self.ledger: list[Mark] = []
+        self.heard: list[str] = []
+        self.answers: dict[str, Request] = {}
 
     def add_task(
         self,
@@ -79,6 +83,19 @@ class FakeHouse:
             if words in (task.id, task.text) or words in task.text.split():
                 return task
         raise RequestError(f"no task is called {words!r}; no task is being watched")
+
+    def say(self, sentence: str) -> Reply:
+        self.heard.append(sentence)
+        request = self.answers.get(sentence, Nothing())
+        is_done = not isinstance(request, Nothing)
+        return Reply(
+            text="Okay." if is_done else "Nothing in that was meant for me.",
+            language="en",
+            deed=type(request).__name__.lower(),
+            is_done=is_done,
+            understood=Understood(request=request, language="en", why="a form" if is_done else "no known form"),
+            talking=Talking(),
+        )
 
     def plan(self, task: Task) -> Plan:
         if task.id in self.taught or "kettle" not in task.text:
