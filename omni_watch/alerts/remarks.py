@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from omni_watch.alerts.floor import Floor
@@ -42,9 +43,13 @@ class Remarks:
         self._observer = observer
         self._waiting: deque[_Remark] = deque()
         self._has_come = asyncio.Event()
+        self.quiet_until: datetime | None = None  # aware; what is offered before is dropped
 
     def offer(self, feed: str, text: str) -> None:
         """Say it as soon as nobody else speaks, or not at all. Returns at once."""
+        if self.quiet_until is not None and self._clock.now() < self.quiet_until:
+            self._drop(_Remark(feed, text, self._clock.monotonic()), "the house was asked to be quiet")
+            return
         while len(self._waiting) >= WAITING_MAX:
             self._drop(self._waiting.popleft(), "others wait")
         self._waiting.append(_Remark(feed, text, self._clock.monotonic()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from omni_watch.alerts.floor import Floor
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
-from omni_watch.domain.errors import ChannelUnavailable
+from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
 from omni_watch.domain.rules import Priority
 from omni_watch.watch.ports import Clock, Observer, Voice
 
@@ -47,17 +48,23 @@ class VoiceChannel:
         self._floor = floor or Floor()
         self._said: OrderedDict[str, Receipt] = OrderedDict()
         self._is_closed = False
+        self.quiet_until: datetime | None = None  # aware; nothing is said before, but for what is urgent
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
         """Say the alert; return when the last word was heard. One that was said before is not said again.
 
         Raises:
             ChannelUnavailable: no voice or speaker works now, or it grew too old while others spoke.
+            AlertRejected: a person asked the house to be quiet.
         """
         if self._is_closed:
             raise ChannelUnavailable(f"{self.name} is closed")
         if alert.id in self._said:
             return self._said[alert.id]
+        if self.quiet_until is not None and alert.priority is not Priority.URGENT:
+            if self._clock.now() < self.quiet_until:
+                raise AlertRejected(f"the house was asked to be quiet until {self.quiet_until:%Y-%m-%d %H:%M} UTC")
+            self.quiet_until = None
         wav = await self._voice.synthesize(alert.text, alert.language)
         detail = await self._floor.speak(
             alert.priority,

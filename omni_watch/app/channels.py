@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Self
 
 from omni_watch.alerts import broker, voice
@@ -84,6 +85,12 @@ class Channels:
     def expiries_s(self, priority: Priority) -> Mapping[str, float]:
         """How long an alert of this priority is worth telling, by channel."""
         return {channel.name: channel.expiry_s(priority) for channel in self.all}
+
+    def hush(self, until: datetime | None) -> None:
+        """Say nothing aloud until then but what is urgent; None: speak."""
+        for part in (self.voice, self.remarks):
+            if part is not None:
+                part.quiet_until = until
 
     async def close(self) -> None:
         """Silence the voice, say `offline`."""

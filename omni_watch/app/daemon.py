@@ -315,6 +315,7 @@ class Daemon:
         store, now = parts.store, self._clock.now()
         for task in await store.transact(lambda tx: requests.settle(tx, now)):
             self._observer.on("task.changed", task_id=task.id, state=task.state.value)
+        parts.channels.hush(await store.transact(lambda tx: requests.quiet_until(tx, now)))
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
         await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)

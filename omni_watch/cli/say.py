@@ -12,7 +12,7 @@ from omni_watch.cli.shell import Shell, pass_shell
 @click.argument("sentence")
 @pass_shell
 def say(shell: Shell, sentence: str) -> int:
-    """Say something to the house, as you would aloud, and read its answer.
+    """Say something to the house as you would aloud.
 
     \b
     omni-watch say "tell me every time the dog barks in the kitchen"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from omni_watch.alerts.floor import Floor
 from omni_watch.alerts.voice import REMEMBERED, VoiceChannel, VoiceSettings
 from omni_watch.domain.alerts import Alert, Receipt
-from omni_watch.domain.errors import ChannelUnavailable
+from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
 from omni_watch.domain.rules import Language, Priority
 from tests.fakes.fake_channel import alert, delivery
 from tests.fakes.fake_clock import FakeClock
@@ -209,3 +210,20 @@ async def test_nobody_speaks_after_the_channel_was_closed() -> None:
     with pytest.raises(ChannelUnavailable, match="closed"):
         await room.say(normal)
     assert room.speaker.log == []
+
+
+async def test_while_the_house_is_to_be_quiet_only_what_is_urgent_is_said() -> None:
+    room = Room()
+    room.speaker.may_finish.set()
+    room.channel.quiet_until = room.clock.now() + timedelta(minutes=5)
+
+    with pytest.raises(AlertRejected, match="asked to be quiet until"):
+        await room.say(normal)
+    await room.say(smoke)
+    room.clock.advance(300)
+    await room.say(normal, lasting_s=600)
+
+    assert [entry for entry in room.speaker.log if entry.startswith("begin")] == [
+        f"begin {smoke.id}",
+        f"begin {normal.id}",
+    ]

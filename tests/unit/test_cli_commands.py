@@ -22,6 +22,7 @@ from omni_watch.domain.errors import ConfigError, FeedError, StoreError
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import TaskState
 from omni_watch.domain.teaching import Label
+from omni_watch.watch.asking import Cancel
 from omni_watch.watch.ledger import Mark
 from tests.fakes.fake_clock import NOON
 from tests.fakes.fake_house import FakeApplication, FakeHouse, fake_application
@@ -89,6 +90,29 @@ class TestTasks:
             "why": ["it makes no sound"],
             "ask": "Show me what full looks like.",
         }
+
+    def test_a_sentence_is_said_and_its_answer_read(self, terminal: Terminal) -> None:
+        terminal.house.answers = {"stop watching it": Cancel()}
+
+        outcome = terminal.type("say", "stop watching it")
+
+        assert (outcome.code, outcome.out, outcome.err) == (0, "Okay.\n", "")
+        assert terminal.type("say", "stop watching it", "--json").document == {
+            "reply": "Okay.",
+            "language": "en",
+            "deed": "cancel",
+            "is_done": True,
+            "is_question": False,
+            "task_ids": [],
+            "why": "a form",
+        }
+
+    def test_a_sentence_that_asks_for_nothing_ends_with_one_and_says_why(self, terminal: Terminal) -> None:
+        outcome = terminal.type("say", "the kettle was full [yesterday]")
+
+        assert outcome.code == 1
+        assert outcome.out == "Nothing in that was meant for me.\nno known form\n"
+        assert terminal.house.heard == ["the kettle was full [yesterday]"]
 
     def test_every_choice_reaches_the_house(self, terminal: Terminal) -> None:
         choices = (
