@@ -147,7 +147,7 @@ _Deeds = Literal[
     "remind",
     "add",
 ]
-_Refusable = Literal["condition", "message", "thing"]
+_Refusable = Literal["condition", "message", "said", "thing"]
 
 
 class SpeechFile(_Strict):
@@ -156,6 +156,7 @@ class SpeechFile(_Strict):
     language: str = Field(pattern=r"^[a-z]{2,3}$", description='a language code like "en"')
     hesitations: list[str] = Field(default=[], description="a list of words")
     called: Line = Field(description="a template with {name}")
+    lead: Line = Field(description="a template")
     parts: dict[str, Line] = Field(default={}, description="named templates")
     pronouns: Line = Field(description="a template")
     everything: Line = Field(description="a template")
@@ -231,6 +232,7 @@ class _Builder:
             for at, command in enumerate(commands)
         ]
         modifiers = [self._modifier(f"modifiers[{at}]", one) for at, one in enumerate(entry.modifiers)]
+        lead = self._pattern("lead", entry.lead)
         called, feed_at = self._node("called", entry.called), self._node("feed_at", entry.feed_at)
         pronouns, everything = self._pattern("pronouns", entry.pronouns), self._pattern("everything", entry.everything)
         refused, allowed = self._conditions("refused", entry.refused), self._conditions("allowed", entry.allowed)
@@ -242,6 +244,7 @@ class _Builder:
             language=entry.language,
             hesitations=self._hesitations(),
             called=called or templates.Row(()),
+            lead=lead or re.compile(""),
             times=times,
             commands=tuple(one for one in commands if one is not None),
             modifiers=tuple(one for one in modifiers if one is not None),

@@ -16,6 +16,21 @@ def meant(words: str, tasks: Iterable[Task], book: Speechbook) -> list[Task]:
     return [task for task in tasks if any(one.means(task) for one in said)]
 
 
+def names_a_thing(words: str, book: Speechbook) -> bool:
+    """Whether the words hold a name that a rule gives its thing: the doorbell, 电梯."""
+    for speech in book.speeches:
+        tongue = book.book.tongue(speech.language)
+        said = phrase_of(words, tongue)
+        names = (
+            name for (_, language), some in book.book.names.items() if language == speech.language for name in some
+        )
+        if tongue.is_spaced and any(name.stems and name.stems <= said.stems for name in names):
+            return True
+        if not tongue.is_spaced and any(name.stripped and name.stripped in said.stripped for name in names):
+            return True
+    return False
+
+
 class _Said:
     """The words as one language understands them."""
 
@@ -34,6 +49,8 @@ class _Said:
             kept = " ".join(word for word in tongue.words(words) if word not in speech.noise)
             stems = phrase_of(kept, tongue).stems
             return cls(tongue, stems, "", book.book) if stems else None
+        if not tongue.share(words):
+            return None
         plain = tongue.key(words).replace(" ", "")
         for noise in sorted(speech.noise, key=len, reverse=True):
             plain = plain.replace(noise, "")

@@ -38,13 +38,14 @@ from omni_watch.watch.asking import (
     Understood,
     Which,
 )
-from omni_watch.watch.meant import meant
+from omni_watch.watch.meant import meant, names_a_thing
 from omni_watch.watch.moments import Moment, TimeValue
 from omni_watch.watch.speech import MARKS, CommandForm, Deed, Modifier, Need, Speech, Speechbook
 from omni_watch.watch.tongues import Tongue, tidy
 from omni_watch.watch.wording import as_sentence, turned
 
 LONGEST_SPOKEN: Final = 200  # characters; a request is shorter, and this bounds the time that matching can take
+SHORTEST_QUIET: Final = timedelta(minutes=1)  # "be quiet for a second" is said to people
 A_MOMENT: Final = timedelta(seconds=60)  # after which "say that again" is not meant for us any more
 _LAST_MARKS: Final = ".。!?~…,; "
 _EDGES: Final = _LAST_MARKS + "\"'-:"
@@ -228,6 +229,13 @@ class _Saying:
         return self._fitting(inner, limits) if inner != whole and not limits.is_empty else None
 
     def _fitting(self, span: Span, limits: Limits) -> Understood | None:
+        """What the span asks for, after what people say before a request; or as it stands."""
+        lead = self._speech.lead.match(self._marked, *span)
+        begins = lead.end() if lead is not None else span[0]
+        found = self._form_for((begins, span[1]), limits)
+        return found if found is not None or begins == span[0] else self._form_for(span, limits)
+
+    def _form_for(self, span: Span, limits: Limits) -> Understood | None:
         lowered = self._marked[slice(*span)].lower()
         for form in self._speech.commands:
             if not form.may_fit(lowered) or not self._is_called_for(form):
@@ -263,7 +271,8 @@ class _Saying:
                 return self._happened(form, hit)
             case Deed.QUIET:
                 until = self._at(hit, "until", "duration", "moment")
-                return None if until is not None and until <= self._hearing.now else BeQuiet(until)
+                is_meant = until is None or until >= self._hearing.now + SHORTEST_QUIET
+                return BeQuiet(until) if is_meant else None
             case Deed.AGAIN:
                 return SayAgain()
             case Deed.TALK:
@@ -277,7 +286,7 @@ class _Saying:
 
     def _about_a_task(self, form: CommandForm, hit: re.Match[str]) -> Request | None:
         which = self._which(hit)
-        if which is None:
+        if which is None or (form.need is Need.KNOWN and which == Which()):
             return None
         until = self._at(hit, "until", "duration", "moment")
         match form.deed:
@@ -315,8 +324,8 @@ class _Saying:
             return Which(self._text(span))
         if self._speech.pronouns.fullmatch(words):
             return Which() if self._hearing.tasks or self._is_named else None
-        peeled = self._text(self._peeled(span)[0], is_plain=True)
-        if self._is_known(peeled):
+        inner, limits = self._peeled(span)
+        if limits.until is None and self._is_known(peeled := self._text(inner, is_plain=True)):
             return Which(peeled)
         if self._is_named and not _fits(words, self._speech.refused.get("thing", ())):
             return Which(self._text(span))
@@ -382,6 +391,8 @@ class _Saying:
         is_said, message = self._message(hit)
         if is_said and message is None:
             return None
+        if form.need is Need.KNOWN and not self._is_named and not names_a_thing(condition, self._book):
+            return None
         if not more.feeds:
             more = replace(more, feeds=tuple(dict.fromkeys(self._feeds_in(span))))
         return Add(
@@ -416,7 +427,7 @@ class _Saying:
         span = said or reported
         if span is None:
             return False, None
-        if said is None and not self._may_be("message", self._text(span, is_plain=True)):
+        if not self._may_be("message" if said is None else "said", self._text(span, is_plain=True)):
             return True, None
         words = self._text(span)
         if not any(character.isalnum() for character in words):
@@ -426,7 +437,7 @@ class _Saying:
     def _may_be(self, what: str, words: str) -> bool:
         """Whether these words can be a condition (or a message) that is meant for us."""
         speech = self._speech
-        if not any(character.isalnum() for character in words):
+        if sum(character.isalnum() for character in words) < (1 if what == "thing" else 2):
             return False
         is_for_us = self._is_named and what == "condition"
         if is_for_us or _fits(words, speech.allowed.get(what, ())):

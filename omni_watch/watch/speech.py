@@ -51,7 +51,7 @@ class Need(Enum):
     NONE = ""
     SPOKEN = "spoken"  # we said something a moment ago
     TOLD = "told"  # an alert was told a moment ago
-    KNOWN = "known"  # what it names is being watched for
+    KNOWN = "known"  # what it names is being watched for; what it adds is a thing that the rules know
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,7 @@ class Speech:
     language: Language
     hesitations: re.Pattern[str]
     called: Node  # a template with {name}
+    lead: re.Pattern[str]  # what people say before a request: "hey, could you please"
     times: TimeWords
     commands: tuple[CommandForm, ...]  # the first that fits is taken
     modifiers: tuple[Modifier, ...]
@@ -121,7 +122,7 @@ class Speech:
     everything: re.Pattern[str]
     noise: frozenset[str]
     open_ends: tuple[str, ...]
-    refused: Mapping[str, tuple[re.Pattern[str], ...]]  # "condition", "message", "thing"
+    refused: Mapping[str, tuple[re.Pattern[str], ...]]  # "condition", "message", "said", "thing"
     allowed: Mapping[str, tuple[re.Pattern[str], ...]]
     answers: Answers
     replies: Mapping[str, str] = field(default_factory=dict)
