@@ -192,6 +192,8 @@ def load_speechbook(book: Phrasebook, own: Path | None = None, shipped: Path | N
     problems: list[str] = []
     folders = [shipped or shipped_rules(), *([own] if own is not None else [])]
     speeches = [_speech(path, book, problems) for path in yaml_files(folder / SPEECH for folder in folders).values()]
+    if not speeches:
+        problems.append(f"{folders[0] / SPEECH}: holds no language; expected files like en.yaml")
     if problems:
         raise ConfigError(*problems)
     return Speechbook(book=book, speeches=tuple(speech for speech in speeches if speech is not None))
