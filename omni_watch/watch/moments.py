@@ -166,6 +166,11 @@ class TimeWords:
                     found.append(TimeFound(hit.start(), hit.end(), kind, value))
         return sorted(found, key=lambda one: one.begins)
 
+    def make_ready(self) -> int:
+        """Compile every pattern; how many."""
+        others = (*self.clock_patterns, *self.date_patterns)
+        return len([one.pattern for some in (*self._patterns.values(), others) for one in some])
+
     @cached_property
     def _patterns(self) -> Mapping[TimeKind, tuple[_Pattern, ...]]:
         others = {kind: tuple(_Pattern(form, self.typed) for form in self.forms.get(kind, ())) for kind in TimeKind}

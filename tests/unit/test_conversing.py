@@ -420,3 +420,49 @@ def test_an_old_note_asks_nothing(busy: TalkingHouse) -> None:
     assert talking.question is None
     assert talking.said == busy.talking.said
     assert busy.store.transact(lambda tx: talking_of(None, tx, HOUSEHOLD, later)) == Talking()
+
+
+# --- what cannot be done is said ---
+
+
+@pytest.mark.parametrize(
+    ("sentence", "reply"),
+    [
+        ("Omni, stop watching it", "I'm not watching for anything."),
+        ("Omni, stop watching the parrot", "I'm not watching for that: the parrot."),
+        ("Omni, cancel everything", "I'm not watching for anything."),
+        ("dismiss the alert", "There is nothing to note: I haven't told you anything."),
+        ("what are you watching", "I'm not watching for anything, and there are no reminders."),
+        ("Omni, be quiet", "Okay."),
+        ("你在看什么", "我没有在留意什么，也没有提醒。"),
+        ("有什么情况吗", "从昨天22点30分到现在没有发生什么。"),
+    ],
+)
+def test_in_an_empty_house(house: TalkingHouse, sentence: str, reply: str) -> None:
+    assert house.say(sentence).text == reply
+    assert house.live == []
+
+
+def test_what_the_requests_refuse_is_told_and_changes_nothing(house: TalkingHouse) -> None:
+    house.say(KETTLE)
+    (task,) = house.live
+    fired = replace(task, state=TaskState.FIRED, fired_count=1, last_fired_at=house.now)
+    house.store.transact(lambda tx: tx.tasks.save(fired))
+
+    reply = house.say("pause the kettle")
+    assert not reply.is_done
+    assert reply.text.startswith("That can't be done: ")
+    assert house.live == [fired]
+
+
+def test_a_whole_conversation_in_chinese(house: TalkingHouse) -> None:
+    assert house.say("杯子满了告诉我").text.startswith("好，杯子满了就告诉你。不过我现在还看不出来。")
+    assert house.say("每次都要告诉我").text.startswith("好，改成了：每次杯子满了都告诉你。")
+    assert house.say("每次狗叫都告诉我").text == "好，每次狗叫都告诉你。我会听声音。"
+    assert house.say("别看它了").text == "你说的是哪一个：杯子满了，还是狗叫？"
+    assert house.say("第二个").text == "好，不再留意：狗叫。"
+    assert house.say("十分钟后提醒我关火").text == "好，10点40分提醒你：关火"
+    assert house.say("你在看什么").text == "我在留意：杯子满了。提醒有：10点40分关火。"
+    assert house.say("安静到八点").text == "好，我安静到20点，紧急的事除外。"
+    assert house.say("取消所有提醒").text == "好，全部取消了。"
+    assert house.live == []

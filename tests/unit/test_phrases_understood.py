@@ -37,6 +37,10 @@ def test_when_our_name_is_needed_nothing_else_is_taken() -> None:
         assert understood.request.condition == "the kettle is full"
 
 
+def test_patterns_can_be_made_ready_before_anybody_speaks() -> None:
+    assert BOOK.make_ready() > sum(len(speech.commands) for speech in BOOK.speeches)
+
+
 def test_our_name_in_chinese_sentences_too() -> None:
     understood = understand("小欧，水开了叫我", BOOK, replace(hearing(), names=("Omni", "小欧"), is_name_needed=True))
 
