@@ -32,12 +32,14 @@ from omni_watch.duplex.minicpmo.weights import MiniCpmO, run_together
 OnProgress = Callable[[int, int], None]  # units done, units in all
 
 # Largest absolute difference allowed in float32. Runs of the reference itself with one and with two threads differ by
-# less than a tenth of these.
+# less than a tenth of these. That of mel is for recordings made on another kind of processor: the logarithm of a quiet
+# bin shows how a Fourier transform rounds, and MKL's in AVX-512 and in SSE differ by 2.5e-5 in the tests' recordings;
+# on processors of one kind, or with MKL_CBWR=COMPATIBLE, 1.2e-7 was found.
 LIMITS: Final[Mapping[str, float]] = {
     "pixels": 1e-6,
     "vpm": 2e-5,
     "resampler": 2e-5,
-    "mel": 1e-5,
+    "mel": 5e-5,
     "apm": 2e-5,
     "audio_embeds": 2e-5,
     "position_rows": 2e-5,
