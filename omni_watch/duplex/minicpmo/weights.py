@@ -98,7 +98,8 @@ class MiniCpmO(nn.Module):
 
     def _feed(self, requests: list[Feed]) -> list[Fed]:
         """One pass over the decoder; the vocabulary's matrix is multiplied for those positions only that are read."""
-        fed = self.llm([request.embeddings for request in requests], [request.cache for request in requests])
+        embeddings, caches = [request.embeddings for request in requests], [request.cache for request in requests]
+        fed = self.llm(embeddings, caches, only_last=True)
         last = [hidden[-1] for hidden in fed]
         read = [hidden for hidden, request in zip(last, requests, strict=True) if request.wants_logits]
         logits = iter(self.llm.logits(torch.stack(read)) if read else ())

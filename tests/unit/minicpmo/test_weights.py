@@ -292,7 +292,7 @@ def test_a_poisoned_decision_is_found_though_later_ones_look_well() -> None:
 
 
 def failing_part(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(MODEL.llm, "forward", fail)
