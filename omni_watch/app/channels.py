@@ -90,6 +90,12 @@ class Channels:
         """How long an alert of this priority is worth telling, by channel."""
         return {channel.name: channel.expiry_s(priority) for channel in self.all}
 
+    def quiet(self) -> None:
+        """End what companions are saying, and let go of what they still want to say."""
+        for part in (self.remarks, self.live_voice):
+            if part is not None:
+                part.quiet()
+
     async def close(self) -> None:
         """Silence the voice, say `offline`."""
         for channel in (self.voice, self.mqtt):

@@ -24,11 +24,11 @@ from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
 from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.app.answering import answer_wishes
+from omni_watch.app.asking import daemon_lock
 from omni_watch.app.channels import Channels, speaker_for
 from omni_watch.app.engines import Choice, build_engine, choose_engine, lacks, open_cabinet, step_limit_s
 from omni_watch.app.house import database_path
 from omni_watch.app.publishing import Publisher
-from omni_watch.app.showing import daemon_lock
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
@@ -336,7 +336,7 @@ class Daemon:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
                 await watching.roster.look(now)
         frames = {watching.feed.name: watching.heartbeat.last_frame for watching in self._watched}
-        if await answer_wishes(store, frames, clock=self._clock):
+        if await answer_wishes(store, frames, clock=self._clock, quiet=parts.channels.quiet):
             self._look.set()  # what was shown is for the next session
         await self._forget(parts)
         self._rehearse(parts)
