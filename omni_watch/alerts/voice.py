@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,13 +39,16 @@ class VoiceChannel:
         observer: Observer,
         settings: VoiceSettings | None = None,
         floor: Floor | None = None,
+        said_live: Callable[[Alert], Awaitable[bool]] | None = None,
     ) -> None:
+        """`said_live`: whether an engine's own voice has told it already; may wait until that voice has ended."""
         self._voice = voice
         self._speaker = speaker
         self._clock = clock
         self._observer = observer
         self._settings = settings or VoiceSettings()
         self._floor = floor or Floor()
+        self._said_live = said_live
         self._said: OrderedDict[str, Receipt] = OrderedDict()
         self._is_closed = False
 
@@ -58,6 +62,8 @@ class VoiceChannel:
             raise ChannelUnavailable(f"{self.name} is closed")
         if alert.id in self._said:
             return self._said[alert.id]
+        if self._said_live is not None and await self._said_live(alert):
+            return self._remember(alert, "said by the model itself")
         wav = await self._voice.synthesize(alert.text, alert.language)
         detail = await self._floor.speak(
             alert.priority,

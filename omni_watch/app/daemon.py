@@ -19,15 +19,16 @@ from typing import Any, Final
 from filelock import Timeout
 from rich.console import Console
 
+from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
 from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.app.answering import answer_wishes
-from omni_watch.app.channels import Channels
+from omni_watch.app.asking import daemon_lock
+from omni_watch.app.channels import Channels, speaker_for
 from omni_watch.app.engines import Choice, build_engine, choose_engine, lacks, open_cabinet, step_limit_s
 from omni_watch.app.house import database_path
 from omni_watch.app.publishing import Publisher
-from omni_watch.app.showing import daemon_lock
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
@@ -42,7 +43,7 @@ from omni_watch.telemetry.fanout import Observers
 from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch import requests
 from omni_watch.watch.heartbeat import Heartbeat
-from omni_watch.watch.ports import Clock, DuplexModel, Feed, Observer
+from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer
 from omni_watch.watch.roster import Roster
 from omni_watch.watch.stepping import ModelThread
 from omni_watch.watch.supervise import supervise
@@ -143,6 +144,8 @@ class Daemon:
         self._failed: list[FeedError] = []
         self._rehearsed: set[tuple[str, str]] = set()
         self._rehearsing: asyncio.Task[None] | None = None
+        self._live_voice: LiveVoice | None = None
+        self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
 
     async def run(self) -> None:
         """Start, watch, stop."""
@@ -169,7 +172,8 @@ class Daemon:
         fitting = ThreadPoolExecutor(1, "fitting")
         stack.callback(fitting.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
-        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer)
+        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer, hush=engine.hush)
+        self._live_voice = channels.live_voice
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
@@ -199,8 +203,20 @@ class Daemon:
             self._observer.on("model.lacking", ability="use MiniCPM-o", mend=choice.why)
         for lack in await asyncio.to_thread(lacks, cabinet, choice):
             self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
-        tell = _from_any_thread(self._observer)
-        return choice, await asyncio.to_thread(build_engine, self._settings, choice, clock=self._clock, tell=tell)
+        return choice, await asyncio.to_thread(
+            build_engine,
+            self._settings,
+            choice,
+            clock=self._clock,
+            tell=_on_the_loop(self._observer.on),
+            aloud=_on_the_loop(self._play) if speaker_for(self._settings.voice) is not None else None,
+        )
+
+    def _play(self, piece: LivePiece) -> None:
+        """What an engine says with a voice of its own."""
+        self._speaking_themselves.add(piece.feed)
+        if self._live_voice is not None:
+            self._live_voice.offer(piece)
 
     def _read_rules(self) -> dict[str, Rule]:
         return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}
@@ -239,7 +255,7 @@ class Daemon:
         """What a companion says of its own accord: live, never stored."""
         for comment in comments:
             self._observer.on("companion.said", feed=feed, letters=len(comment.text), text=comment.text)
-            if parts.channels.remarks is not None:
+            if parts.channels.remarks is not None and feed not in self._speaking_themselves:
                 parts.channels.remarks.offer(feed, comment.text)
 
     # --- work ---
@@ -320,7 +336,7 @@ class Daemon:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
                 await watching.roster.look(now)
         frames = {watching.feed.name: watching.heartbeat.last_frame for watching in self._watched}
-        if await answer_wishes(store, frames, clock=self._clock):
+        if await answer_wishes(store, frames, clock=self._clock, quiet=parts.channels.quiet):
             self._look.set()  # what was shown is for the next session
         await self._forget(parts)
         self._rehearse(parts)
@@ -377,15 +393,15 @@ class Daemon:
         self._observer.on("ready")
 
 
-def _from_any_thread(observer: Observer) -> Callable[..., None]:
-    """Tells an observer, on the running loop's thread, what another thread has to say."""
+def _on_the_loop(act: Callable[..., None]) -> Callable[..., None]:
+    """The same, for other threads: done on the running loop's thread, a moment later and in order."""
     loop = asyncio.get_running_loop()
 
-    def tell(event: str, **fields: Any) -> None:
+    def hand_over(*values: Any, **fields: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody listens any more
-            loop.call_soon_threadsafe(partial(observer.on, event, **fields))
+            loop.call_soon_threadsafe(partial(act, *values, **fields))
 
-    return tell
+    return hand_over
 
 
 @contextmanager

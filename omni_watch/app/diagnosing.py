@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from omni_watch.alerts.mqtt_check import check_broker
 from omni_watch.alerts.speakers import PortAudioSpeaker
 from omni_watch.app import doctor
+from omni_watch.app.asking import is_daemon_running
 from omni_watch.app.channels import mqtt_settings, speaker_for
 from omni_watch.app.engines import choose_engine, open_cabinet
 from omni_watch.app.house import database_path
-from omni_watch.app.showing import is_daemon_running
 from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
 from omni_watch.sensing.probing import Probe, probe
 from omni_watch.store.care import check

@@ -16,7 +16,7 @@ from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings
 from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.duplex.embedded.planner import Abilities
-from omni_watch.watch.ports import Clock, DuplexModel, TextSimilarity
+from omni_watch.watch.ports import Aloud, Clock, DuplexModel, TextSimilarity
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.building import MiniCpmSettings
@@ -92,11 +92,17 @@ def choose_engine(settings: Settings) -> Choice:
 
 
 def build_engine(
-    settings: Settings, choice: Choice, *, clock: Clock, tell: Tell = lambda _event, **_fields: None
+    settings: Settings,
+    choice: Choice,
+    *,
+    clock: Clock,
+    tell: Tell = lambda _event, **_fields: None,
+    aloud: Aloud | None = None,
 ) -> DuplexModel:
     """The chosen engine, ready to open sessions; minutes for a large checkpoint on a slow disk.
 
-    `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens.
+    `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens. `aloud` plays
+    what companions say with a voice of the engine's own.
 
     Raises:
         ModelError: a file is there with other bytes than expected, or cannot be loaded.
@@ -112,6 +118,7 @@ def build_engine(
         tongues=load_rulebook(settings.rules_dir).phrasebook.tongues,
         similarity=text_similarity(cabinet),
         tell=tell,
+        aloud=aloud,
     )
 
 
@@ -173,6 +180,8 @@ def _minicpm_settings(settings: Settings) -> MiniCpmSettings:
         ),
         forced_picture_s=model.forced_picture_s,
         voice=model.voice,
+        voice_sample=model.voice_sample,
+        voice_python=model.voice_python,
         language=settings.language,
         zone=ZoneInfo(settings.zone),
         feeds={feed.name: place(feed) for feed in settings.feeds},

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from omni_watch.app.asking import QUIET, TEACH, ask_daemon, is_daemon_running
 from omni_watch.app.engines import Choice, abilities, choose_engine, open_cabinet, text_similarity
 from omni_watch.app.lessons import example_from, keep_lesson, lesson_from_clip
-from omni_watch.app.showing import Showing, ask_daemon, is_daemon_running, look_once
+from omni_watch.app.showing import Showing, look_once
 from omni_watch.app.wishes import TaskWish, task_from
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
@@ -185,12 +186,13 @@ class House:
         """Keep what the feed shows now; asks the daemon when it runs, since it owns the camera.
 
         Raises:
-            FeedError: the feed shows nothing. RequestError: it is not clear which feed is meant.
+            FeedError: the feed shows nothing. RequestError: it is not clear which feed is meant, or the daemon sees
+            nothing on it.
         """
         name = self._feed_for(task, feed)
         shown = Showing(task_id=task.id, feed=name, label=label, region=region, display_region=display_region)
         if is_daemon_running(self.settings.state_dir):
-            ask_daemon(self.transact, shown, clock=self._clock)
+            ask_daemon(self.transact, TEACH, shown.as_payload(), clock=self._clock)
         else:
             camera = next(one for one in self.settings.feeds if one.name == name)
             example = example_from(
@@ -211,6 +213,18 @@ class House:
     def forget_examples(self, task: Task, example_id: str | None = None, label: Label | None = None) -> int:
         """Forget one example, those of a label, or (neither given) all that was shown for the task; how many."""
         return self.transact(lambda tx: tx.lessons.remove(task.id, example_id=example_id, label=label))
+
+    # --- what is being said ---
+
+    def quiet(self) -> None:
+        """End what companions are saying now; alerts are still told.
+
+        Raises:
+            RequestError: no daemon runs, or it does not answer.
+        """
+        if not is_daemon_running(self.settings.state_dir):
+            raise RequestError("no daemon is running for this house, so nothing is being said")
+        ask_daemon(self.transact, QUIET, {}, clock=self._clock)
 
     # --- alerts ---
 

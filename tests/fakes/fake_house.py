@@ -38,6 +38,7 @@ class FakeHouse:
         self.taught: dict[str, Lesson] = {}
         self.told: list[Told] = []
         self.ledger: list[Mark] = []
+        self.was_hushed = False
 
     def add_task(
         self,
@@ -133,6 +134,9 @@ class FakeHouse:
         )
         self.taught[task.id] = replace(self.taught[task.id], examples=kept)
         return len(before) - len(kept)
+
+    def quiet(self) -> None:
+        self.was_hushed = True
 
     def alerts(self, limit: int, task_id: str | None = None) -> list[Told]:
         return [told for told in self.told if task_id in (None, told[0].task_id)][:limit]

@@ -83,6 +83,8 @@ class ScriptedBrain:
 
     # --- Brain ---
 
+    voice: Tensor | None = None
+
     def ears(self) -> ScriptedEars:
         return ScriptedEars(self)
 

@@ -283,6 +283,11 @@ class TestAlerts:
         assert alert["decided_at"] == "2026-11-22T12:00:00.000Z"
         assert [delivery["state"] for delivery in alert["deliveries"]] == ["sent", "expired"]
 
+    def test_companions_can_be_asked_to_be_quiet(self, terminal: Terminal) -> None:
+        assert terminal.type("quiet").out == "Quiet. Alerts will still be told.\n"
+        assert terminal.house.was_hushed
+        assert terminal.type("quiet", "--json").document == {"quiet": True}
+
     def test_a_quiet_house_says_so(self, terminal: Terminal) -> None:
         assert terminal.type("alerts", "list").out == "Nothing was told yet.\n"
 

@@ -36,6 +36,9 @@ class PackingModel(FakeModel):
         self.log.append("step")
         return super().step_together(steps)
 
+    def hush(self, feed: str) -> None:
+        pass
+
     def work_ahead(self) -> bool:
         self.log.append("ahead")
         self.ahead -= 1

@@ -20,14 +20,24 @@ from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Language
 from omni_watch.duplex.minicpmo.checkpoint import DTYPES, Checkpoint, open_checkpoint, resolve
 from omni_watch.duplex.minicpmo.control import ControlSettings
-from omni_watch.duplex.minicpmo.engine import FeedPlace, MiniCpmEngine, SharedBrain
+from omni_watch.duplex.minicpmo.engine import FeedPlace, MiniCpmEngine, OwnVoice, SharedBrain
 from omni_watch.duplex.minicpmo.planning import FeedSenses
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.room import Quantization, free_memory
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
+from omni_watch.duplex.minicpmo.vocoder import (
+    ASSETS,
+    Codec,
+    CodecProcess,
+    CodecVocoder,
+    check_assets,
+    codec_command,
+    open_token2wav,
+)
+from omni_watch.duplex.minicpmo.voice import ReferenceVoice, read_reference_voice
 from omni_watch.duplex.minicpmo.watching import Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
-from omni_watch.watch.ports import TextSimilarity
+from omni_watch.watch.ports import Aloud, TextSimilarity
 from omni_watch.watch.tongues import Tongue
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
@@ -55,6 +65,8 @@ class MiniCpmSettings:
     control: ControlSettings = field(default_factory=ControlSettings)
     forced_picture_s: float = 5.0
     voice: Literal["daemon", "model"] = "daemon"
+    voice_sample: Path | None = None  # a recording of the voice that the model shall speak with
+    voice_python: Path | None = None  # the Python of the codec's own environment; None: ours
     language: Language = "en"
     zone: tzinfo | None = None
     feeds: Mapping[str, FeedPlace] = field(default_factory=dict)
@@ -94,8 +106,12 @@ def build(
     tongues: Sequence[Tongue],
     similarity: TextSimilarity | None,
     tell: Tell,
+    aloud: Aloud | None = None,
 ) -> MiniCpmEngine:
     """The engine with its weights in place; minutes for a large checkpoint on a slow disk.
+
+    `aloud` plays what companions say with the model's own voice; None: nobody would hear it. Where that voice is wished
+    and cannot be had, the reason is told, and the daemon's voices speak.
 
     Raises:
         ModelError: the checkpoint cannot be used, or does not fit.
@@ -105,15 +121,16 @@ def build(
     found = _fit(open_checkpoint(resolve(settings.path, settings.revision)), settings, is_asked=True)
     tell("loading", what=f"the model, {found.why}")
     checkpoint = found.checkpoint
+    sample, voice = _own_voice(settings, checkpoint, tell, aloud)
     model = checkpoint.load(
         device=found.device,
         dtype=found.dtype,
         quantization=settings.smaller,
-        with_speech=settings.voice == "model",
+        with_speech=voice is not None,
         progress=_Progress(tell),
     )
     gc.collect()
-    brain = SharedBrain(model, checkpoint.tokens, window=_window(settings), bias=settings.control.bias)
+    brain = SharedBrain(model, checkpoint.tokens, window=_window(settings), bias=settings.control.bias, voice=sample)
     around = Surroundings(
         tongues=tongues, similarity=similarity, wall=wall, tell=tell, eyelid=lambda: _eyelid(settings)
     )
@@ -131,7 +148,43 @@ def build(
         ),
         around=around,
         feeds=settings.feeds,
+        voice=voice,
     )
+
+
+def _own_voice(
+    settings: MiniCpmSettings, checkpoint: Checkpoint, tell: Tell, aloud: Aloud | None
+) -> tuple[torch.Tensor, OwnVoice] | tuple[None, None]:
+    """The voice's recording, [n] at 16 kHz, and what makes codes into sound; nothing, where nobody would hear it."""
+    companions = [place for place in settings.feeds.values() if place.presence is Presence.COMPANION]
+    if settings.voice != "model" or aloud is None or not companions:
+        return None, None
+    try:
+        sample, codec = _voice_of(settings, checkpoint)
+    except ModelError as error:
+        tell("model.lacking", ability="speak with MiniCPM-o's own voice", mend=str(error))
+        return None, None
+
+    def failed(error: ModelError) -> None:
+        tell("voice.failed", why=str(error))
+
+    return torch.from_numpy(sample.samples), OwnVoice(CodecVocoder(codec), aloud, failed)
+
+
+def _voice_of(settings: MiniCpmSettings, checkpoint: Checkpoint) -> tuple[ReferenceVoice, Codec]:
+    """ModelError: a recording, the codec's files, its package or its card is missing."""
+    if checkpoint.config.speech is None:
+        raise ModelError(f"{checkpoint.folder} holds no speech decoder; use the whole published checkpoint")
+    if settings.voice_sample is None:
+        raise ModelError("name a recording of the voice that it shall speak with, 1 to 30 s, in model.voice_sample")
+    sample = read_reference_voice(settings.voice_sample)
+    assets = checkpoint.folder / ASSETS
+    if settings.voice_python is None:
+        return sample, open_token2wav(assets, sample.path)
+    check_assets(assets)
+    codec = CodecProcess(codec_command(settings.voice_python, assets, sample.path))
+    codec.start()
+    return sample, codec
 
 
 class _Progress:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.dialogue import Moment, Spoken
     from omni_watch.duplex.minicpmo.opinion import Opinion
     from omni_watch.duplex.minicpmo.senses import Perceived
+    from omni_watch.duplex.minicpmo.voice import ModelVoice
     from omni_watch.duplex.minicpmo.work import Work
 
 FULL: Final = 0.8  # of the trained context: from here on a fresh memory takes over at the next quiet second ...
@@ -65,6 +66,10 @@ class Ears(Protocol):
 
 class Brain(Protocol):
     """What a session needs of the model. The engine's own is `engine.SharedBrain`; tests script one."""
+
+    @property
+    def voice(self) -> Tensor | None:
+        """[m, H]: the voice that a companion speaks with itself; None where the daemon's voices speak for it."""
 
     def ears(self) -> Ears:
         """A fresh stream of perception."""
@@ -140,13 +145,16 @@ class MiniCpmSession:
         *,
         step: Callable[[MiniCpmSession, Unit], Decision],
         after: MiniCpmSession | None = None,
+        voice: ModelVoice | None = None,
     ) -> None:
+        """`voice`: the feed's own, where a companion speaks with one; it belongs to the engine."""
         self.briefing = briefing
         self._brain = brain
         self._settings = settings
         self._around = around
         self._step = step
         self._inherits_from = after
+        self._voice = voice
         confirms = settings.presence is Presence.WATCH
         self._guards = {one.task.id: Guard.of(one, settings.control, confirms=confirms) for one in briefing.tasks}
         self._ears: Ears | None = None
@@ -209,7 +217,9 @@ class MiniCpmSession:
         """Let the model say what it wants to say. Nobody hears it yet."""
         second, memory = self._now
         if self._is_companion:
-            second.spoken = yield from memory.mind.generate()
+            was_hushed = self._voice is not None and self._voice.take_stop()
+            second.spoken = yield from memory.mind.generate(force_listen=was_hushed)
+            self._voice_aloud(second.unit, second.spoken)
             return
         second.spoken = yield from memory.mind.say()
         second.attribution = memory.attributor.attribute(second.spoken.text)
@@ -297,6 +307,12 @@ class MiniCpmSession:
             self._candidate = about if about.control.second_opinion else None
         elif about.task_id not in self._told:
             self._note_told(about, second.unit)  # it stood from the beginning: told to nobody, but said
+
+    def _voice_aloud(self, unit: Unit, spoken: Spoken) -> None:
+        """Hand a companion's codes on, if it has a voice of its own. A turn that ended in silence ends there too."""
+        if self._voice is None or (spoken.is_listen and not self._voice.is_speaking):
+            return
+        self._voice.say(spoken.codes, at_s=unit.end_s, ends_turn=spoken.ends_turn or spoken.is_listen)
 
     def _accompany(self, second: _Second, memory: _Memory, spoken: Spoken) -> None:
         """Companion: sentence by sentence, an alert when it is one, else a comment."""
@@ -437,8 +453,10 @@ class MiniCpmSession:
             return before
         self._standby = None
         self._memory = ready if ready is not None and is_ready else (yield from self._fresh())
+        self._phrase = ""  # a fresh memory knows nothing of a sentence that was under way
+        if self._voice is not None and self._voice.is_speaking:
+            self._voice.say((), at_s=self._now[0].unit.start_s, ends_turn=True)
         if before is not None:
-            self._phrase = ""
             length = before.mind.length
             self._around.tell("session.rotated", feed=self.briefing.feed, tokens=length, was_ready=is_ready)
         return self._memory
@@ -458,7 +476,9 @@ class MiniCpmSession:
         """A mind that knows the briefing, what was told, and the last seconds; fed in one forward."""
         settings, prompt = self._settings, self._prompt()
         mind = self._brain.mind(settings.presence)
-        yield from mind.prepare(prompt.prefix(has_voice=False), prompt.suffix(has_voice=False))
+        voice = self._brain.voice if self._is_companion else None
+        has_voice = voice is not None
+        yield from mind.prepare(prompt.prefix(has_voice=has_voice), prompt.suffix(has_voice=has_voice), voice)
         room = int(settings.context_tokens * CONTEXT) - mind.length
         if carried := _last_that_fit(self._recent, room):
             yield from mind.replay(carried)
