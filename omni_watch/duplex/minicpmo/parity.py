@@ -25,6 +25,7 @@ from omni_watch.duplex.minicpmo.golden import Golden, decoding_config, read_gold
 from omni_watch.duplex.minicpmo.pictures import overview_size, picture_sizes
 from omni_watch.duplex.minicpmo.reliving import Player
 from omni_watch.duplex.minicpmo.report import Place, Report
+from omni_watch.duplex.minicpmo.room import device_named
 from omni_watch.duplex.minicpmo.tokens import Tokens
 from omni_watch.duplex.minicpmo.vision import position_ids, side_waves
 from omni_watch.duplex.minicpmo.weights import MiniCpmO, run_together
@@ -76,11 +77,12 @@ def replay(
     `dtype` is a name in `checkpoint.DTYPES`. Takes seconds for a tiny model; one thread at a time.
 
     Raises:
-        ModelError: the folder has no sessions, or its checkpoint cannot be loaded.
+        ModelError: there is no such device, the folder has no sessions, or its checkpoint cannot be loaded.
     """
+    place = device_named(device, key="device")
     golden = read_golden(folder)
     checkpoint = open_checkpoint(folder)
-    model = checkpoint.load(device=device, dtype=DTYPES[dtype])
+    model = checkpoint.load(device=place, dtype=DTYPES[dtype])
     is_exact = dtype == "float32"
     report = Report.empty(
         folder,
