@@ -26,7 +26,7 @@ from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.app.answering import answer_wishes
 from omni_watch.app.asking import daemon_lock
 from omni_watch.app.channels import Channels, speaker_for
-from omni_watch.app.engines import Choice, build_engine, choose_engine, lacks, open_cabinet, step_limit_s
+from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s
 from omni_watch.app.house import database_path
 from omni_watch.app.publishing import Publisher
 from omni_watch.cabinet import Cabinet
@@ -197,20 +197,16 @@ class Daemon:
 
     async def _open_engine(self, cabinet: Cabinet) -> tuple[Choice, DuplexModel]:
         """Choose, say why, and load."""
-        choice = await asyncio.to_thread(choose_engine, self._settings)
-        self._observer.on("engine.chosen", engine=choice.kind, why=choice.why)
-        if choice.is_second_best:
-            self._observer.on("model.lacking", ability="use MiniCPM-o", mend=choice.why)
-        for lack in await asyncio.to_thread(lacks, cabinet, choice):
-            self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
-        return choice, await asyncio.to_thread(
-            build_engine,
+        choice, engine = await asyncio.to_thread(
+            open_engine,
             self._settings,
-            choice,
             clock=self._clock,
             tell=_on_the_loop(self._observer.on),
             aloud=_on_the_loop(self._play) if speaker_for(self._settings.voice) is not None else None,
         )
+        for lack in await asyncio.to_thread(lacks, cabinet, choice):
+            self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
+        return choice, engine
 
     def _play(self, piece: LivePiece) -> None:
         """What an engine says with a voice of its own."""

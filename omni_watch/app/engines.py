@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from zoneinfo import ZoneInfo
 
-from omni_watch.cabinet import Cabinet
+from omni_watch.cabinet import Cabinet, Standing
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings
 from omni_watch.domain.errors import ConfigError, ModelError
@@ -49,13 +49,14 @@ def open_cabinet(settings: Settings) -> Cabinet:
 
 def lacks(cabinet: Cabinet, choice: Choice | None = None) -> list[Lack]:
     """What this house must do without because a file is missing or wrong."""
-    needless = _SENSES_OF_EMBEDDED if choice is not None and choice.kind == MINICPM else frozenset()
-    found = {
-        standing.ability: standing.mend
-        for standing in cabinet.verify()
-        if standing.mend and standing.ability not in needless
-    }
+    found = {standing.ability: standing.mend for standing in needed_files(cabinet, choice) if standing.mend}
     return [Lack(ability, mend) for ability, mend in found.items()]
+
+
+def needed_files(cabinet: Cabinet, choice: Choice | None = None) -> list[Standing]:
+    """How the model files stand, compared byte for byte, without those of which the chosen engine has no use."""
+    needless = _SENSES_OF_EMBEDDED if choice is not None and choice.kind == MINICPM else frozenset()
+    return [standing for standing in cabinet.verify() if standing.ability not in needless]
 
 
 def abilities(cabinet: Cabinet) -> Abilities:
@@ -86,9 +87,43 @@ def choose_engine(settings: Settings) -> Choice:
     try:
         return Choice(MINICPM, building.fit(_minicpm_settings(settings), is_asked=kind == MINICPM))
     except ModelError as error:
-        if kind == MINICPM:
+        return second_best(settings, error)
+
+
+def second_best(settings: Settings, error: ModelError) -> Choice:
+    """What watches where a checkpoint is named and cannot be used, or (found out later) not loaded.
+
+    Raises:
+        ModelError: the one given; MiniCPM-o is asked for, and nothing shall watch in its place.
+    """
+    if settings.engine.kind == MINICPM:
+        raise error
+    return Choice("embedded", f"MiniCPM-o cannot be used: {error}", is_second_best=True)
+
+
+def open_engine(
+    settings: Settings, *, clock: Clock, tell: Tell, aloud: Aloud | None = None
+) -> tuple[Choice, DuplexModel]:
+    """The engine that watches this house, loaded, and why it is the one; `tell` and `aloud` as in `build_engine`.
+
+    Raises:
+        ConfigError: as `choose_engine`. ModelError: as `choose_engine` and `build_engine`.
+    """
+    choice = _told(choose_engine(settings), tell)
+    try:
+        return choice, build_engine(settings, choice, clock=clock, tell=tell, aloud=aloud)
+    except ModelError as error:
+        if choice.kind == "embedded":
             raise
-        return Choice("embedded", f"MiniCPM-o cannot be used: {error}", is_second_best=True)
+        choice = _told(second_best(settings, error), tell)
+    return choice, build_engine(settings, choice, clock=clock, tell=tell, aloud=aloud)
+
+
+def _told(choice: Choice, tell: Tell) -> Choice:
+    tell("engine.chosen", engine=choice.kind, why=choice.why)
+    if choice.is_second_best:
+        tell("model.lacking", ability="use MiniCPM-o", mend=choice.why)
+    return choice
 
 
 def build_engine(
@@ -119,6 +154,7 @@ def build_engine(
         similarity=text_similarity(cabinet),
         tell=tell,
         aloud=aloud,
+        is_asked=settings.engine.kind == MINICPM,
     )
 
 

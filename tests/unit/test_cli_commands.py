@@ -297,6 +297,7 @@ class TestReplay:
         "clip": "kettle.mp4",
         "duration_s": 40.0,
         "engine": "embedded",
+        "warnings": [],
         "tasks": [
             {"id": "a", "text": KETTLE, "means": ["taught"], "ask": ""},
             {"id": "b", "text": "the oven", "means": [], "ask": "Show me what hot looks like."},
@@ -401,6 +402,7 @@ class TestConfig:
             "ok": True,
             "file": path,
             "feeds": ["porch"],
+            "engine": {"kind": "auto", "checkpoint": None},
         }
 
     def test_all_mistakes_are_told_at_once_and_a_service_is_not_to_try_again(

@@ -7,6 +7,7 @@ torch.
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
@@ -18,12 +19,12 @@ import torch
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Language
-from omni_watch.duplex.minicpmo.checkpoint import DTYPES, Checkpoint, open_checkpoint, resolve
+from omni_watch.duplex.minicpmo.checkpoint import DTYPES, Checkpoint, find, open_checkpoint, resolve
 from omni_watch.duplex.minicpmo.control import ControlSettings
 from omni_watch.duplex.minicpmo.engine import FeedPlace, MiniCpmEngine, OwnVoice, SharedBrain
 from omni_watch.duplex.minicpmo.planning import FeedSenses
 from omni_watch.duplex.minicpmo.prompts import Presence
-from omni_watch.duplex.minicpmo.room import Quantization, free_memory
+from omni_watch.duplex.minicpmo.room import Quantization, device_named, free_memory
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
 from omni_watch.duplex.minicpmo.vocoder import (
     ASSETS,
@@ -44,6 +45,7 @@ Tell = Callable[..., None]  # an event name and its fields; any thread
 
 LARGEST_ON_CPU: Final = 1_500_000_000  # weights; more than that takes several seconds for one, on any processor
 PROGRESS_STEPS: Final = 10
+FETCHING_EVERY_S: Final = 20.0  # it is told that fetching goes on; a starting service is given 60 s each time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +96,10 @@ def fit(settings: MiniCpmSettings, *, is_asked: bool) -> str:
     Raises:
         ModelError: it cannot; says what would mend it.
     """
-    if not Path(settings.path).expanduser().is_dir() and "/" in settings.path and settings.revision is not None:
-        return f"{settings.path} at {settings.revision[:12]} is fetched at the first start, if it is not here yet"
-    return _fit(open_checkpoint(resolve(settings.path, settings.revision)), settings, is_asked=is_asked).why
+    folder = find(settings.path, settings.revision)
+    if folder is None:
+        return f"{settings.path} at {str(settings.revision)[:12]} is not here yet; it is fetched at the first start"
+    return _fit(open_checkpoint(folder), settings, is_asked=is_asked).why
 
 
 def build(
@@ -107,18 +110,20 @@ def build(
     similarity: TextSimilarity | None,
     tell: Tell,
     aloud: Aloud | None = None,
+    is_asked: bool = True,
 ) -> MiniCpmEngine:
     """The engine with its weights in place; minutes for a large checkpoint on a slow disk.
 
     `aloud` plays what companions say with the model's own voice; None: nobody would hear it. Where that voice is wished
-    and cannot be had, the reason is told, and the daemon's voices speak.
+    and cannot be had, the reason is told, and the daemon's voices speak. `is_asked`: as for `fit`, which may not have
+    seen the checkpoint: one that is fetched now.
 
     Raises:
-        ModelError: the checkpoint cannot be used, or does not fit.
+        ModelError: the checkpoint cannot be fetched or used, or does not fit.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    found = _fit(open_checkpoint(resolve(settings.path, settings.revision)), settings, is_asked=True)
+    found = _fit(open_checkpoint(_folder(settings, tell)), settings, is_asked=is_asked)
     tell("loading", what=f"the model, {found.why}")
     checkpoint = found.checkpoint
     sample, voice = _own_voice(settings, checkpoint, tell, aloud)
@@ -150,6 +155,26 @@ def build(
         feeds=settings.feeds,
         voice=voice,
     )
+
+
+def _folder(settings: MiniCpmSettings, tell: Tell) -> Path:
+    """Where the checkpoint is, fetched if need be; the service manager is told that it goes on, for hours perhaps."""
+    if (folder := find(settings.path, settings.revision)) is not None:
+        return folder
+    has_ended = threading.Event()
+
+    def tell_on() -> None:
+        tell("loading", what=f"{settings.path}, which is being fetched")
+        while not has_ended.wait(FETCHING_EVERY_S):
+            tell("loading", what=f"{settings.path}, which is still being fetched")
+
+    telling = threading.Thread(target=tell_on, name="fetching", daemon=True)
+    telling.start()
+    try:
+        return resolve(settings.path, settings.revision)
+    finally:
+        has_ended.set()
+        telling.join()
 
 
 def _own_voice(
@@ -239,19 +264,10 @@ def _devices(wanted: str) -> list[torch.device]:
     Raises:
         ModelError: a graphics card is asked for that is not there.
     """
-    cards = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     if wanted == "auto":
+        cards = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
         return [*sorted(cards, key=lambda card: -(free_memory(card) or 0)), torch.device("cpu")]
-    device = torch.device(wanted)
-    if device.type == "cpu":
-        return [device]
-    card = torch.device("cuda", device.index or 0)
-    if card not in cards:
-        raise ModelError(
-            f"model.device: {wanted!r} is not there; torch {torch.__version__} finds "
-            f"{', '.join(map(str, cards)) or 'no graphics card'}"
-        )
-    return [card]
+    return [device_named(wanted, key="model.device")]
 
 
 def _dtype(device: torch.device, wanted: str) -> torch.dtype:

@@ -15,15 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
+from huggingface_hub import errors
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo import room
-from omni_watch.duplex.minicpmo.checkpoint import UNUSED, open_checkpoint, resolve, skeleton
+from omni_watch.duplex.minicpmo.checkpoint import UNUSED, find, open_checkpoint, resolve, skeleton
 from omni_watch.duplex.minicpmo.config import read_config
 from omni_watch.duplex.minicpmo.making import bench_config, official_config, write_checkpoint
 from omni_watch.duplex.minicpmo.room import memory_needed
@@ -569,8 +571,9 @@ def test_an_id_needs_a_commit_that_cannot_move(revision: str | None) -> None:
 class Hub:
     """Stands for the hub's client: a cache that may be whole, part or empty, and a network that may be away."""
 
-    def __init__(self, cached: Path | None, online: Path | None) -> None:
+    def __init__(self, cached: Path | None, online: Path | None, trouble: Exception | None = None) -> None:
         self.cached, self.online = cached, online
+        self.trouble = trouble or ConnectionError("connection refused")
         self.asked: list[dict[str, Any]] = []
 
     def snapshot_download(self, repo_id: str, **options: Any) -> str:
@@ -580,9 +583,14 @@ class Hub:
             raise OSError("connection refused")
         return str(found)
 
+    def metadata(self, url: str) -> None:
+        if self.online is None:
+            raise self.trouble
+
 
 def use(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", hub.metadata)
 
 
 def test_a_whole_snapshot_is_used_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,11 +610,34 @@ def test_half_a_snapshot_is_completed(monkeypatch: pytest.MonkeyPatch, sharded: 
     assert not any(pattern.endswith(("*", ".py", ".bin", ".pt")) for pattern in fetched["allow_patterns"])
 
 
-def test_a_hub_that_is_away_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Hub(cached=None, online=None))
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        OSError("connection refused"),
+        errors.LocalEntryNotFoundError("connection refused\nand more"),
+        errors.HFValidationError("connection refused"),
+        RuntimeError("connection refused"),  # as hf_xet, written in Rust, raises it
+        httpx2.ProxyError("connection refused"),
+        httpx2.ReadTimeout("connection refused"),
+        httpx2.RemoteProtocolError("connection refused"),
+    ],
+    ids=lambda trouble: type(trouble).__name__,
+)
+def test_a_hub_that_is_away_is_worth_another_try(monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
+    hub = Hub(cached=None, online=None, trouble=trouble)
+    use(monkeypatch, hub)
     with pytest.raises(ModelError, match=r"cannot be fetched: connection refused; .*give the folder") as failed:
         resolve("openbmb/MiniCPM-o-4_5", COMMIT)
     assert failed.value.can_retry
+    assert failed.value.__cause__ is trouble
+    assert len(hub.asked) == 1, "the cache; the network only once it is known to be there"
+
+
+def test_looking_for_a_snapshot_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(cached=None, online=TINY)
+    use(monkeypatch, hub)
+    assert find("openbmb/MiniCPM-o-4_5", COMMIT) is None
+    assert [asked["local_files_only"] for asked in hub.asked] == [True]
 
 
 # made-up checkpoints
