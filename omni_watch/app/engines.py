@@ -20,6 +20,7 @@ from omni_watch.watch.ports import Aloud, Clock, DuplexModel, TextSimilarity
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.building import MiniCpmSettings
+    from omni_watch.duplex.minicpmo.watching import Pronounce
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
 MINICPM: Final = "minicpm-o"
@@ -98,11 +99,13 @@ def build_engine(
     clock: Clock,
     tell: Tell = lambda _event, **_fields: None,
     aloud: Aloud | None = None,
+    pronounce: Pronounce | None = None,
 ) -> DuplexModel:
     """The chosen engine, ready to open sessions; minutes for a large checkpoint on a slow disk.
 
     `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens. `aloud` plays
-    what companions say with a voice of the engine's own.
+    what companions say with a voice of the engine's own; `pronounce` gives a sentence as samples at 16 kHz, on whatever
+    thread opens sessions.
 
     Raises:
         ModelError: a file is there with other bytes than expected, or cannot be loaded.
@@ -119,6 +122,7 @@ def build_engine(
         similarity=text_similarity(cabinet),
         tell=tell,
         aloud=aloud,
+        pronounce=pronounce,
     )
 
 
@@ -179,6 +183,7 @@ def _minicpm_settings(settings: Settings) -> MiniCpmSettings:
             second_opinion=model.second_opinion,
         ),
         forced_picture_s=model.forced_picture_s,
+        speak_requests=model.speak_requests,
         voice=model.voice,
         voice_sample=model.voice_sample,
         voice_python=model.voice_python,

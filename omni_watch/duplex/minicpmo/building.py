@@ -35,7 +35,7 @@ from omni_watch.duplex.minicpmo.vocoder import (
     open_token2wav,
 )
 from omni_watch.duplex.minicpmo.voice import ReferenceVoice, read_reference_voice
-from omni_watch.duplex.minicpmo.watching import Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.watching import Pronounce, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
 from omni_watch.watch.ports import Aloud, TextSimilarity
 from omni_watch.watch.tongues import Tongue
@@ -64,6 +64,7 @@ class MiniCpmSettings:
     carried_units: int = 16
     control: ControlSettings = field(default_factory=ControlSettings)
     forced_picture_s: float = 5.0
+    speak_requests: bool = False
     voice: Literal["daemon", "model"] = "daemon"
     voice_sample: Path | None = None  # a recording of the voice that the model shall speak with
     voice_python: Path | None = None  # the Python of the codec's own environment; None: ours
@@ -107,11 +108,13 @@ def build(
     similarity: TextSimilarity | None,
     tell: Tell,
     aloud: Aloud | None = None,
+    pronounce: Pronounce | None = None,
 ) -> MiniCpmEngine:
     """The engine with its weights in place; minutes for a large checkpoint on a slow disk.
 
     `aloud` plays what companions say with the model's own voice; None: nobody would hear it. Where that voice is wished
-    and cannot be had, the reason is told, and the daemon's voices speak.
+    and cannot be had, the reason is told, and the daemon's voices speak. `pronounce` says the tasks to the model, where
+    that is wished.
 
     Raises:
         ModelError: the checkpoint cannot be used, or does not fit.
@@ -132,7 +135,12 @@ def build(
     gc.collect()
     brain = SharedBrain(model, checkpoint.tokens, window=_window(settings), bias=settings.control.bias, voice=sample)
     around = Surroundings(
-        tongues=tongues, similarity=similarity, wall=wall, tell=tell, eyelid=lambda: _eyelid(settings)
+        tongues=tongues,
+        similarity=similarity,
+        wall=wall,
+        tell=tell,
+        eyelid=lambda: _eyelid(settings),
+        pronounce=pronounce if pronounce is not None and settings.speak_requests else _nobody_pronounces,
     )
     return MiniCpmEngine(
         brain,
@@ -185,6 +193,10 @@ def _voice_of(settings: MiniCpmSettings, checkpoint: Checkpoint) -> tuple[Refere
     codec = CodecProcess(codec_command(settings.voice_python, assets, sample.path))
     codec.start()
     return sample, codec
+
+
+def _nobody_pronounces(_sentence: str, _language: Language) -> None:
+    return None
 
 
 class _Progress:

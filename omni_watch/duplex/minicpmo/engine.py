@@ -171,9 +171,10 @@ class MiniCpmEngine:
         return max(plans, key=lambda one: len(one.means))
 
     def open(self, briefing: Briefing, after: DuplexSession | None = None) -> MiniCpmSession:
-        """At once: what is heavy happens at the first step, on the model thread."""
+        """At once, but for pronouncing the tasks where that is wished; what else is heavy happens at the first step, on
+        the model thread."""
         place = self._feeds.get(briefing.feed, FeedPlace())
-        return MiniCpmSession(
+        session = MiniCpmSession(
             briefing,
             self._brain,
             replace(self._settings, presence=place.presence),
@@ -182,6 +183,8 @@ class MiniCpmEngine:
             after=after if isinstance(after, MiniCpmSession) else None,
             voice=self._voices.get(briefing.feed),
         )
+        session.rehearse()
+        return session
 
     @torch.inference_mode()
     def step_together(self, steps: Sequence[Step]) -> Sequence[Decision | ModelError]:

@@ -26,7 +26,7 @@ from omni_watch.domain.decisions import Decision, Listen, Means, Speak, Utteranc
 from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Language
 from omni_watch.domain.tasks import Task
-from omni_watch.domain.units import Unit
+from omni_watch.domain.units import SAMPLES_PER_UNIT, Unit
 from omni_watch.duplex.minicpmo.attribution import Attribution, Attributor
 from omni_watch.duplex.minicpmo.control import ControlSettings, Guard
 from omni_watch.duplex.minicpmo.mind import Mind, finished_sentence
@@ -56,6 +56,10 @@ FULL: Final = 0.8  # of the trained context: from here on a fresh memory takes o
 BRIMFUL: Final = 0.95  # ... and from here on at any
 PROMPT_SHARE: Final = 0.375  # of the context at most for the prompt, and half for prompt and carried seconds
 CONTEXT: Final = 0.5
+
+
+Pronounce = Callable[[str, Language], NDArray[np.float32] | None]
+"""A sentence as [n] samples at 16 kHz; None where no voice can say it. May take seconds; not on the model thread."""
 
 
 class Ears(Protocol):
@@ -107,6 +111,7 @@ class Surroundings:
     wall: Callable[[float], datetime]  # aware time of a second on the feed's timeline
     tell: Callable[..., None] = lambda _event, **_fields: None  # an event and its fields; any thread
     eyelid: Callable[[], StillnessGate | None] = lambda: None  # a fresh one for a feed; None: every frame is looked at
+    pronounce: Pronounce = lambda _sentence, _language: None
 
 
 @dataclass(slots=True)
@@ -165,6 +170,8 @@ class MiniCpmSession:
             briefed.task.id: told for briefed in briefing.tasks if (told := self._as_told(briefed))
         }
         self._left_out: set[str] = set()
+        self._requests: list[NDArray[np.float32]] = []  # the tasks as sound, in the order of the prompt
+        self._asked: list[Perceived] | None = None  # the same as the model hears them
         self._memory: _Memory | None = None
         self._standby: _Memory | None = None
         self._second: _Second | None = None
@@ -172,6 +179,12 @@ class MiniCpmSession:
         self._candidate: Guard | None = None  # one that may be told soon, and on which an opinion will be wanted
         self._phrase = ""  # companion: what of the present turn is not a whole sentence yet
         self.is_closed = False
+
+    def rehearse(self) -> None:
+        """Have the tasks pronounced, so that each fresh memory hears them first, as in the model's training. Takes
+        seconds: on the thread that opens sessions, before the first step."""
+        sounds = (self._around.pronounce(one.sentence, one.language) for one in self._prompt().requests)
+        self._requests = [sound for sound in sounds if sound is not None]
 
     # --- the port ---
 
@@ -480,10 +493,22 @@ class MiniCpmSession:
         has_voice = voice is not None
         yield from mind.prepare(prompt.prefix(has_voice=has_voice), prompt.suffix(has_voice=has_voice), voice)
         room = int(settings.context_tokens * CONTEXT) - mind.length
+        if asked := _last_that_fit((yield from self._heard_requests()), room):
+            room -= sum(map(_positions, asked))
+            yield from mind.replay(asked)
         if carried := _last_that_fit(self._recent, room):
             yield from mind.replay(carried)
         attributor = Attributor(prompt.tasks, self._around.tongues, self._around.similarity)
         return _Memory(mind, attributor, {task.task_id: task for task in prompt.tasks}, self._count)
+
+    def _heard_requests(self) -> Work[list[Perceived]]:
+        """The pronounced tasks, a second each or several; perceived once, apart from what the feed hears."""
+        if self._asked is None:
+            ears, self._asked = self._brain.ears(), []
+            for sound in self._requests:
+                for second in _seconds_of(sound):
+                    self._asked.append((yield from ears.perceive(second)))
+        return self._asked
 
     def _prompt(self) -> Prompt:
         settings = self._settings
@@ -534,6 +559,12 @@ class MiniCpmSession:
 def _sound(unit: Unit) -> Tensor:
     """[16000] float32. A feed without a microphone is silent: the model never met a second without sound."""
     return torch.from_numpy(np.nan_to_num(unit.audio).clip(-1.0, 1.0))
+
+
+def _seconds_of(sound: NDArray[np.float32]) -> Sequence[Tensor]:
+    """[n] -> [16000] each, silence after the last sample."""
+    whole = torch.from_numpy(sound).nan_to_num().clamp(-1.0, 1.0)
+    return torch.split(torch.nn.functional.pad(whole, (0, -len(whole) % SAMPLES_PER_UNIT)), SAMPLES_PER_UNIT)
 
 
 def _last_that_fit(recent: Sequence[Perceived], room: int) -> list[Perceived]:
