@@ -20,7 +20,7 @@ from omni_watch.watch.ports import Aloud, Clock, DuplexModel, TextSimilarity
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.building import MiniCpmSettings
-    from omni_watch.duplex.minicpmo.watching import Pronounce
+    from omni_watch.duplex.minicpmo.surroundings import Pronounce
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
 MINICPM: Final = "minicpm-o"

@@ -30,8 +30,9 @@ from omni_watch.duplex.minicpmo.opinion import Opinion
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.senses import Perceived
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
+from omni_watch.duplex.minicpmo.surroundings import Pronounce, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.tokens import Tokens
-from omni_watch.duplex.minicpmo.watching import MiniCpmSession, Pronounce, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.work import Fed, Feed, Request, Work
 from omni_watch.watch.ports import Step
 from tests.fakes.fake_clock import NOON

@@ -25,6 +25,7 @@ from omni_watch.duplex.minicpmo.planning import FeedSenses
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.room import Quantization, free_memory
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
+from omni_watch.duplex.minicpmo.surroundings import Pronounce, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.vocoder import (
     ASSETS,
     Codec,
@@ -35,7 +36,6 @@ from omni_watch.duplex.minicpmo.vocoder import (
     open_token2wav,
 )
 from omni_watch.duplex.minicpmo.voice import ReferenceVoice, read_reference_voice
-from omni_watch.duplex.minicpmo.watching import Pronounce, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
 from omni_watch.watch.ports import Aloud, TextSimilarity
 from omni_watch.watch.tongues import Tongue

@@ -30,10 +30,11 @@ from omni_watch.duplex.minicpmo.pictures import pictures_of
 from omni_watch.duplex.minicpmo.planning import FeedSenses, plan
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.senses import Perceived, Senses, voice_vectors
+from omni_watch.duplex.minicpmo.surroundings import Brain, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.tokens import Tokens
 from omni_watch.duplex.minicpmo.vocoder import Vocoder
 from omni_watch.duplex.minicpmo.voice import ModelVoice
-from omni_watch.duplex.minicpmo.watching import Brain, MiniCpmSession, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.weights import MiniCpmO, run_together
 from omni_watch.duplex.minicpmo.windows import Off, Window
 from omni_watch.duplex.minicpmo.work import Work

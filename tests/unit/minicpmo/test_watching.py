@@ -19,7 +19,8 @@ from omni_watch.domain.units import Gap, GapCause, Sense
 from omni_watch.duplex.minicpmo.control import ControlSettings
 from omni_watch.duplex.minicpmo.engine import FeedPlace
 from omni_watch.duplex.minicpmo.prompts import Presence
-from omni_watch.duplex.minicpmo.watching import MiniCpmSession, Pronounce, WatchSettings
+from omni_watch.duplex.minicpmo.surroundings import Pronounce, WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.watch.briefing import BriefedTask, Briefing
 from tests.fakes.scripted_brain import QUIET, Said, ScriptedBrain, Watch, rulebook, second, seconds_in, told, words_in
 from tests.fakes.values import a_task
@@ -263,11 +264,11 @@ def test_memory_does_not_grow_over_two_thousand_seconds() -> None:
     sizes = []
     for number in range(2000):
         watch.live(session, [second(number)])
-        assert session._memory is not None
-        sizes.append(session._memory.mind.length)
+        assert session._memories.present is not None
+        sizes.append(session._memories.present.mind.length)
         watch.brain.minds.clear()
     assert max(sizes) <= CONTEXT
-    assert len(session._recent) == 4
+    assert len(session._memories.recent) == 4
 
 
 def test_a_briefing_with_more_tasks_than_a_prompt_holds_says_once_which_are_not_watched() -> None:
