@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
-from omni_watch.alerts.wav import SAMPLE_BYTES, Sound
+from omni_watch.alerts.wav import SAMPLE_BYTES, RateConverter, Sound
 
 TEMPORARY_FAILURE: Final = 75
 BLOCK_S: Final = 0.02
@@ -82,7 +82,7 @@ def play(portaudio: Any, device: Mapping[str, Any], sound: Sound) -> None:
         NoDeviceError: the device is busy or went away.
     """
     channels, rate_hz = _accepted_form(portaudio, device, sound.rate_hz)
-    pcm = _as_channels(_resampled(sound, rate_hz).pcm, channels)
+    pcm = _as_channels(sound.at_rate(rate_hz).pcm, channels)
     block = round(BLOCK_S * rate_hz) * channels * 2
     with _opened(portaudio, device, channels, rate_hz) as stream:
         for start in range(0, len(pcm), block):
@@ -97,7 +97,7 @@ def play_as_it_comes(portaudio: Any, device: Mapping[str, Any], source: BinaryIO
         NoDeviceError: the device is busy or went away.
     """
     channels, device_hz = _accepted_form(portaudio, device, rate_hz)
-    convert = _Converter(rate_hz, device_hz)
+    convert = RateConverter(rate_hz, device_hz)
     with _opened(portaudio, device, channels, device_hz) as stream:
         for block in _as_they_come(source.fileno(), round(BLOCK_S * rate_hz) * SAMPLE_BYTES):
             stream.write(_as_channels(convert(block), channels))
@@ -167,37 +167,6 @@ def _accepted_form(portaudio: Any, device: Mapping[str, Any], rate_hz: int) -> t
 def _why(error: object) -> str:
     """PortAudio's words without its numbers."""
     return str(error).partition(" [")[0]
-
-
-def _resampled(sound: Sound, rate_hz: int) -> Sound:
-    convert = _Converter(sound.rate_hz, rate_hz)
-    return Sound(convert(sound.pcm) + convert(b""), rate_hz)
-
-
-class _Converter:
-    """Mono samples to another rate, block by block; an empty block brings what is still inside."""
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        self._from_hz = from_hz
-        self._resampler: Any = None
-        if from_hz != to_hz:
-            import av  # only when needed: it takes longer to load than most devices need it
-
-            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=to_hz)
-
-    def __call__(self, pcm: bytes) -> bytes:
-        if self._resampler is None:
-            return pcm
-        frames = self._resampler.resample(self._frame(pcm) if pcm else None)
-        return b"".join(each.to_ndarray().astype("<i2").tobytes() for each in frames)
-
-    def _frame(self, pcm: bytes) -> Any:
-        import av
-        import numpy as np
-
-        frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2")[None, :], format="s16", layout="mono")
-        frame.sample_rate = self._from_hz
-        return frame
 
 
 def _as_channels(pcm: bytes, channels: int) -> bytes:

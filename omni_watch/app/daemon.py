@@ -16,13 +16,17 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 from filelock import Timeout
+from numpy.typing import NDArray
 from rich.console import Console
 
 from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
+from omni_watch.alerts.speech import Speech
 from omni_watch.alerts.terminal import TerminalChannel
+from omni_watch.alerts.wav import Sound
 from omni_watch.app.answering import answer_wishes
 from omni_watch.app.asking import daemon_lock
 from omni_watch.app.channels import Channels, speaker_for
@@ -33,8 +37,9 @@ from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
-from omni_watch.domain.errors import ConfigError, FeedError, ModelError, OmniWatchError, StoreError
-from omni_watch.domain.rules import Rule
+from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
+from omni_watch.domain.rules import Language, Rule
+from omni_watch.domain.units import SAMPLE_RATE_HZ
 from omni_watch.sensing.opening import open_feed
 from omni_watch.store.thread import SqlStore
 from omni_watch.store.timers import Timers
@@ -53,6 +58,7 @@ RETENTION: Final = "retention"  # the timer that asks for old things to be forgo
 RETENTION_EVERY_S: Final = 3600.0
 STOP_HEARTS_S: Final = 3.0  # closing the feeds and finishing the unit
 STOP_RELAY_S: Final = 3.0
+PRONOUNCE_S: Final = 5.0  # for one sentence; it may hold up the stop for so long
 
 
 def run_daemon(settings: Settings, observers: Sequence[Observer], console: Console | None = None) -> None:
@@ -145,6 +151,7 @@ class Daemon:
         self._rehearsed: set[tuple[str, str]] = set()
         self._rehearsing: asyncio.Task[None] | None = None
         self._live_voice: LiveVoice | None = None
+        self._speech: Speech | None = None
         self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
 
     async def run(self) -> None:
@@ -173,7 +180,7 @@ class Daemon:
         stack.callback(fitting.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
         channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer, hush=engine.hush)
-        self._live_voice = channels.live_voice
+        self._live_voice, self._speech = channels.live_voice, channels.speech
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
@@ -203,10 +210,27 @@ class Daemon:
             clock=self._clock,
             tell=_on_the_loop(self._observer.on),
             aloud=_on_the_loop(self._play) if speaker_for(self._settings.voice) is not None else None,
+            pronounce=self._pronouncing(asyncio.get_running_loop()),
         )
         for lack in await asyncio.to_thread(lacks, cabinet, choice):
             self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
         return choice, engine
+
+    def _pronouncing(self, loop: asyncio.AbstractEventLoop) -> Callable[[str, Language], NDArray[np.float32] | None]:
+        """A sentence as samples at 16 kHz, for another thread than the loop's, which waits for it."""
+
+        def pronounce(sentence: str, language: Language) -> NDArray[np.float32] | None:
+            if self._speech is None:
+                return None
+            try:
+                coming = asyncio.run_coroutine_threadsafe(self._speech.synthesize(sentence, language), loop)
+                return Sound.from_wav(coming.result(PRONOUNCE_S)).at_rate(SAMPLE_RATE_HZ).samples()
+            except (ChannelUnavailable, TimeoutError, RuntimeError, ValueError) as error:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(partial(self._observer.on, "request.unspoken", why=str(error)))
+                return None
+
+        return pronounce
 
     def _play(self, piece: LivePiece) -> None:
         """What an engine says with a voice of its own."""

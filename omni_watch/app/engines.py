@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,7 @@ from omni_watch.watch.ports import Aloud, Clock, DuplexModel, TextSimilarity
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.building import MiniCpmSettings
+    from omni_watch.duplex.minicpmo.surroundings import Pronounce
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
 MINICPM: Final = "minicpm-o"
@@ -102,21 +104,22 @@ def second_best(settings: Settings, error: ModelError) -> Choice:
 
 
 def open_engine(
-    settings: Settings, *, clock: Clock, tell: Tell, aloud: Aloud | None = None
+    settings: Settings, *, clock: Clock, tell: Tell, aloud: Aloud | None = None, pronounce: Pronounce | None = None
 ) -> tuple[Choice, DuplexModel]:
-    """The engine that watches this house, loaded, and why it is the one; `tell` and `aloud` as in `build_engine`.
+    """The engine that watches this house, loaded, and why it is the one; the rest is as in `build_engine`.
 
     Raises:
         ConfigError: as `choose_engine`. ModelError: as `choose_engine` and `build_engine`.
     """
+    build = partial(build_engine, settings, clock=clock, tell=tell, aloud=aloud, pronounce=pronounce)
     choice = _told(choose_engine(settings), tell)
     try:
-        return choice, build_engine(settings, choice, clock=clock, tell=tell, aloud=aloud)
+        return choice, build(choice)
     except ModelError as error:
         if choice.kind == "embedded":
             raise
         choice = _told(second_best(settings, error), tell)
-    return choice, build_engine(settings, choice, clock=clock, tell=tell, aloud=aloud)
+    return choice, build(choice)
 
 
 def _told(choice: Choice, tell: Tell) -> Choice:
@@ -133,11 +136,13 @@ def build_engine(
     clock: Clock,
     tell: Tell = lambda _event, **_fields: None,
     aloud: Aloud | None = None,
+    pronounce: Pronounce | None = None,
 ) -> DuplexModel:
     """The chosen engine, ready to open sessions; minutes for a large checkpoint on a slow disk.
 
     `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens. `aloud` plays
-    what companions say with a voice of the engine's own.
+    what companions say with a voice of the engine's own; `pronounce` gives a sentence as samples at 16 kHz, on whatever
+    thread opens sessions.
 
     Raises:
         ModelError: a file is there with other bytes than expected, or cannot be loaded.
@@ -154,6 +159,7 @@ def build_engine(
         similarity=text_similarity(cabinet),
         tell=tell,
         aloud=aloud,
+        pronounce=pronounce,
         is_asked=settings.engine.kind == MINICPM,
     )
 
@@ -215,6 +221,7 @@ def _minicpm_settings(settings: Settings) -> MiniCpmSettings:
             second_opinion=model.second_opinion,
         ),
         forced_picture_s=model.forced_picture_s,
+        speak_requests=model.speak_requests,
         voice=model.voice,
         voice_sample=model.voice_sample,
         voice_python=model.voice_python,

@@ -196,6 +196,7 @@ class ModelSection(Section):
     confirm_in: int = Field(default=3, ge=1, le=10, description="a whole number from confirm_of to 10")
     second_opinion: bool = Field(default=False, description="true or false")
     forced_picture_s: float = Field(default=5.0, ge=0, le=60, description="seconds, from 0 (every picture) to 60")
+    speak_requests: bool = Field(default=False, description="true or false")
     voice: Literal["daemon", "model"] = Field(default="daemon", description='"daemon" or "model"')
     voice_sample: Text | None = Field(default=None, description="the path of a recording of 1 to 30 s")
     voice_python: Text | None = Field(default=None, description="the path of a Python program")

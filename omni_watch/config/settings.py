@@ -120,6 +120,7 @@ class ModelSettings:
     confirm_in: int = 3  # ... among the last so many
     second_opinion: bool = False
     forced_picture_s: float = 5.0  # a picture that has not changed is shown again after so long
+    speak_requests: bool = False  # whether a session begins with hearing the tasks
     voice: Literal["daemon", "model"] = "daemon"  # of companions
     voice_sample: Path | None = None  # a recording of the voice that the model shall speak with
     voice_python: Path | None = None  # of the environment in which its codec is installed; None: ours

@@ -30,8 +30,9 @@ from omni_watch.duplex.minicpmo.opinion import Opinion
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.senses import Perceived
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
+from omni_watch.duplex.minicpmo.surroundings import Pronounce, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.tokens import Tokens
-from omni_watch.duplex.minicpmo.watching import MiniCpmSession, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.work import Fed, Feed, Request, Work
 from omni_watch.watch.ports import Step
 from tests.fakes.fake_clock import NOON
@@ -189,6 +190,7 @@ class Watch:
     settings: WatchSettings = field(default_factory=WatchSettings)
     feeds: Mapping[str, FeedPlace] = field(default_factory=dict)
     looks_away: bool = False  # whether frames that show nothing new are left out
+    pronounce: Pronounce = lambda _sentence, _language: None
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -200,6 +202,7 @@ class Watch:
             wall=lambda at_s: NOON.astimezone(UTC) + timedelta(seconds=at_s),
             tell=tell,
             eyelid=lambda: StillnessGate() if self.looks_away else None,
+            pronounce=self.pronounce,
         )
         self.engine = MiniCpmEngine(
             self.brain,

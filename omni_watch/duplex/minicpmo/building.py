@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from math import prod
@@ -26,6 +27,7 @@ from omni_watch.duplex.minicpmo.planning import FeedSenses
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.room import Quantization, device_named, free_memory
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
+from omni_watch.duplex.minicpmo.surroundings import Pronounce, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.vocoder import (
     ASSETS,
     Codec,
@@ -36,7 +38,6 @@ from omni_watch.duplex.minicpmo.vocoder import (
     open_token2wav,
 )
 from omni_watch.duplex.minicpmo.voice import ReferenceVoice, read_reference_voice
-from omni_watch.duplex.minicpmo.watching import Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
 from omni_watch.watch.ports import Aloud, TextSimilarity
 from omni_watch.watch.tongues import Tongue
@@ -66,6 +67,7 @@ class MiniCpmSettings:
     carried_units: int = 16
     control: ControlSettings = field(default_factory=ControlSettings)
     forced_picture_s: float = 5.0
+    speak_requests: bool = False
     voice: Literal["daemon", "model"] = "daemon"
     voice_sample: Path | None = None  # a recording of the voice that the model shall speak with
     voice_python: Path | None = None  # the Python of the codec's own environment; None: ours
@@ -110,13 +112,14 @@ def build(
     similarity: TextSimilarity | None,
     tell: Tell,
     aloud: Aloud | None = None,
+    pronounce: Pronounce | None = None,
     is_asked: bool = True,
 ) -> MiniCpmEngine:
     """The engine with its weights in place; minutes for a large checkpoint on a slow disk.
 
     `aloud` plays what companions say with the model's own voice; None: nobody would hear it. Where that voice is wished
-    and cannot be had, the reason is told, and the daemon's voices speak. `is_asked`: as for `fit`, which may not have
-    seen the checkpoint: one that is fetched now.
+    and cannot be had, the reason is told, and the daemon's voices speak. `pronounce` says the tasks to the model, where
+    that is wished. `is_asked`: as for `fit`, which may not have seen the checkpoint: one that is fetched now.
 
     Raises:
         ModelError: the checkpoint cannot be fetched or used, or does not fit.
@@ -126,18 +129,27 @@ def build(
     found = _fit(open_checkpoint(_folder(settings, tell)), settings, is_asked=is_asked)
     tell("loading", what=f"the model, {found.why}")
     checkpoint = found.checkpoint
-    sample, voice = _own_voice(settings, checkpoint, tell, aloud)
-    model = checkpoint.load(
-        device=found.device,
-        dtype=found.dtype,
-        quantization=settings.smaller,
-        with_speech=voice is not None,
-        progress=_Progress(tell),
-    )
+    with ExitStack() as if_it_fails:
+        sample, voice = _own_voice(settings, checkpoint, tell, aloud)
+        if voice is not None:
+            if_it_fails.callback(voice.vocoder.close)
+        model = checkpoint.load(
+            device=found.device,
+            dtype=found.dtype,
+            quantization=settings.smaller,
+            with_speech=voice is not None,
+            progress=_Progress(tell),
+        )
+        if_it_fails.pop_all()
     gc.collect()
     brain = SharedBrain(model, checkpoint.tokens, window=_window(settings), bias=settings.control.bias, voice=sample)
     around = Surroundings(
-        tongues=tongues, similarity=similarity, wall=wall, tell=tell, eyelid=lambda: _eyelid(settings)
+        tongues=tongues,
+        similarity=similarity,
+        wall=wall,
+        tell=tell,
+        eyelid=lambda: _eyelid(settings),
+        pronounce=pronounce if pronounce is not None and settings.speak_requests else _nobody_pronounces,
     )
     return MiniCpmEngine(
         brain,
@@ -210,6 +222,10 @@ def _voice_of(settings: MiniCpmSettings, checkpoint: Checkpoint) -> tuple[Refere
     codec = CodecProcess(codec_command(settings.voice_python, assets, sample.path))
     codec.start()
     return sample, codec
+
+
+def _nobody_pronounces(_sentence: str, _language: Language) -> None:
+    return None
 
 
 class _Progress:

@@ -30,10 +30,11 @@ from omni_watch.duplex.minicpmo.pictures import pictures_of
 from omni_watch.duplex.minicpmo.planning import FeedSenses, plan
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.senses import Perceived, Senses, voice_vectors
+from omni_watch.duplex.minicpmo.surroundings import Brain, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.tokens import Tokens
 from omni_watch.duplex.minicpmo.vocoder import Vocoder
 from omni_watch.duplex.minicpmo.voice import ModelVoice
-from omni_watch.duplex.minicpmo.watching import Brain, MiniCpmSession, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.weights import MiniCpmO, run_together
 from omni_watch.duplex.minicpmo.windows import Off, Window
 from omni_watch.duplex.minicpmo.work import Work
@@ -171,9 +172,10 @@ class MiniCpmEngine:
         return max(plans, key=lambda one: len(one.means))
 
     def open(self, briefing: Briefing, after: DuplexSession | None = None) -> MiniCpmSession:
-        """At once: what is heavy happens at the first step, on the model thread."""
+        """At once, but for pronouncing the tasks where that is wished; what else is heavy happens at the first step, on
+        the model thread."""
         place = self._feeds.get(briefing.feed, FeedPlace())
-        return MiniCpmSession(
+        session = MiniCpmSession(
             briefing,
             self._brain,
             replace(self._settings, presence=place.presence),
@@ -182,6 +184,8 @@ class MiniCpmEngine:
             after=after if isinstance(after, MiniCpmSession) else None,
             voice=self._voices.get(briefing.feed),
         )
+        session.rehearse()
+        return session
 
     @torch.inference_mode()
     def step_together(self, steps: Sequence[Step]) -> Sequence[Decision | ModelError]:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from omni_watch.alerts.wav import Sound
 from omni_watch.app.engines import Choice, build_engine, choose_engine, lacks, open_cabinet, open_engine, step_limit_s
 from omni_watch.cli import run_command
 from omni_watch.config.settings import Settings, read_settings
-from omni_watch.domain.errors import ModelError
+from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.duplex.minicpmo import building, room
 from omni_watch.duplex.minicpmo.engine import MiniCpmEngine
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
 from omni_watch.watch.briefing import BriefedTask, Briefing
+from omni_watch.watch.ports import Aloud
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_feed import unit
 from tests.fakes.values import a_task
@@ -460,6 +465,114 @@ class TestSettings:
         assert isinstance(engine, MiniCpmEngine)
         assert engine._around.wall(5.0) - engine._around.wall(0.0) == timedelta(seconds=5)
         assert engine._around.wall(0.0) == clock.at(0.0)
+
+
+COMPANION = '[[feeds]]\nname = "hall"\naudio = "mic"\nmode = "companion"\n'
+
+
+class FakeCodec:
+    """Implements `Codec`; nobody speaks."""
+
+    lookahead = 3
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def begin(self, turn: int) -> None: ...
+    def stream(self, turn: int, codes: Sequence[int], *, is_last: bool) -> bytes:
+        return b""
+
+    def forget(self, turn: int) -> None: ...
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class TestOwnVoice:
+    @pytest.fixture
+    def sample(self, tmp_path: Path) -> Path:
+        path = tmp_path / "anna.wav"
+        tone = (8000 * np.sin(np.arange(32_000) / 12)).astype("<i2")
+        path.write_bytes(Sound(tone.tobytes(), 16_000).to_wav())
+        return path
+
+    def open(self, house: Settings, told: Told, aloud: Aloud | None = lambda _piece: None) -> MiniCpmEngine:
+        engine = build_engine(house, choose_engine(house), clock=FakeClock(), tell=told, aloud=aloud)
+        assert isinstance(engine, MiniCpmEngine)
+        return engine
+
+    def is_ready(self, engine: MiniCpmEngine) -> bool:
+        return engine._brain.voice is not None and engine._brain._model.tts is not None  # type: ignore[attr-defined]
+
+    def test_companions_get_it_where_all_is_there(
+        self, settings: MakeSettings, sample: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        codec = FakeCodec()
+        monkeypatch.setattr(building, "open_token2wav", lambda assets, reference: codec)
+        house = settings(path=str(TINY), voice="model", voice_sample=str(sample), more=COMPANION)
+        told = Told()
+
+        engine = self.open(house, told)
+
+        assert self.is_ready(engine)
+        assert told.named("model.lacking") == []
+        assert not self.is_ready(self.open(house, told, aloud=None)), "nobody would hear it"
+        no_companion = settings(path=str(TINY), voice="model", voice_sample=str(sample))
+        assert not self.is_ready(self.open(no_companion, told)), "nobody would speak with it"
+        engine.close()
+        assert codec.is_closed
+
+    @pytest.mark.parametrize(
+        ("more", "why"),
+        [
+            ({}, "found no speech_tokenizer_v2_25hz.onnx"),
+            ({"voice_python": sys.executable}, "found no speech_tokenizer_v2_25hz.onnx"),
+            ({"voice_sample": "/nowhere.wav"}, "reference voice /nowhere.wav is no file"),
+        ],
+    )
+    def test_what_it_lacks_is_told_and_the_daemons_voices_speak(
+        self, settings: MakeSettings, sample: Path, more: dict[str, str], why: str
+    ) -> None:
+        house = settings(path=str(TINY), **{"voice": "model", "voice_sample": str(sample), **more}, more=COMPANION)
+        told = Told()
+
+        engine = self.open(house, told)
+
+        assert not self.is_ready(engine)
+        (lack,) = told.named("model.lacking")
+        assert lack["ability"] == "speak with MiniCPM-o's own voice"
+        assert why in lack["mend"]
+
+    def test_its_codec_ends_where_the_weights_cannot_be_loaded(
+        self, settings: MakeSettings, sample: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        codec = FakeCodec()
+        monkeypatch.setattr(building, "open_token2wav", lambda assets, reference: codec)
+        table = {"voice": "model", "voice_sample": str(sample), "quantization": "int4"}  # not on a processor
+
+        with pytest.raises(ModelError, match="int4"):
+            self.open(settings(path=str(TINY), **table, more=COMPANION), Told())
+        assert codec.is_closed
+
+    def test_it_needs_a_recording(self, settings: MakeSettings) -> None:
+        with pytest.raises(ConfigError, match=r'model\.voice: "model" needs model\.voice_sample'):
+            settings(path=str(TINY), voice="model")
+
+
+class TestRequestsAloud:
+    def test_the_tasks_are_pronounced_only_where_that_is_wished(self, settings: MakeSettings) -> None:
+        said: list[str] = []
+
+        def pronounce(sentence: str, _language: str) -> NDArray[np.float32]:
+            said.append(sentence)
+            return np.zeros(16_000, np.float32)
+
+        briefing = Briefing(feed="kitchen", tasks=(BriefedTask(task=a_task()),))
+        for is_wished in (False, True):
+            house = settings(path=str(TINY), speak_requests=is_wished)
+            engine = build_engine(house, choose_engine(house), clock=FakeClock(), pronounce=pronounce)
+            session = engine.open(briefing)
+            assert session.step(unit(0)).readings
+            assert said == ([a_task().text] if is_wished else [])
 
 
 class TestCommands:

@@ -14,8 +14,9 @@ from omni_watch.domain.decisions import Decision
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.engine import FeedPlace, MiniCpmEngine, OwnVoice, SharedBrain
 from omni_watch.duplex.minicpmo.prompts import Presence
+from omni_watch.duplex.minicpmo.surroundings import Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.vocoder import CodecVocoder
-from omni_watch.duplex.minicpmo.watching import MiniCpmSession, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.weights import MiniCpmO
 from omni_watch.watch.briefing import Briefing
 from omni_watch.watch.ports import LivePiece
@@ -135,11 +136,12 @@ def test_the_voice_stands_in_the_companions_prompt_and_in_no_other(
 ) -> None:
     session = house.engine.open(Briefing(feed=feed, tasks=()))
     session.step(second(0, feed=feed))
-    assert session._memory is not None
-    prompt, has_voice = session._prompt(), seconds_of_voice > 0
+    memory = session._memories.present
+    assert memory is not None
+    prompt, has_voice = session._memories.prompt(), seconds_of_voice > 0
     words = prompt.prefix(has_voice=has_voice) + prompt.suffix(has_voice=has_voice)
     expected = len(tiny_tokens().encode(words)) + 10 * seconds_of_voice
-    assert session._memory.mind.fullness.prompt == expected
+    assert memory.mind.fullness.prompt == expected
 
 
 def test_a_model_without_a_speech_decoder_is_refused_a_voice(
