@@ -56,6 +56,8 @@ _WEIGHT_NORM: Final[Mapping[str, str]] = {
 }
 _MULTIPLIED_OUT: Final = re.compile(r"tts\.head_code\.\d+\.weight")  # as some conversions store it
 _MOST_LISTED: Final = 10
+_EMBEDDINGS: Final = "llm.model.embed_tokens.weight"
+_HEAD: Final = "llm.lm_head.weight"
 _DECODER_LAYER: Final = re.compile(r"(?:llm|tts)\.model\.layers\.\d+")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -205,6 +207,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config = read_config(raw)
     _check_heads(config)
     stored = _current_names(read_headers(folder))
+    if raw.get("tie_word_embeddings") and _EMBEDDINGS in stored:
+        stored.setdefault(_HEAD, stored[_EMBEDDINGS])  # stored once, used twice
     config = _as_stored(config, stored)
     tokens = Tokens.read(folder)
     used = _checked(folder, config, stored)

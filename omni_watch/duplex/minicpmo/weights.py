@@ -93,7 +93,9 @@ class MiniCpmO(nn.Module):
     def _hear(self, requests: list[Hear]) -> list[Tensor]:
         """[10, H] for each second; the projection takes them all as rows of one matrix."""
         heard = self.apm.step([request.mel for request in requests], [request.memory for request in requests])
-        pooled = self.audio_projection_layer.pooled(torch.cat(heard))
+        step = self.config.audio.pool_step
+        whole = [positions[: len(positions) // step * step] for positions in heard]  # no mean over two streams
+        pooled = self.audio_projection_layer.pooled(torch.cat(whole))
         return list(torch.split(pooled, len(pooled) // len(requests)))
 
     def _feed(self, requests: list[Feed]) -> list[Fed]:

@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -187,7 +188,49 @@ def test_weight_normalisation_may_be_multiplied_out(folder: Path) -> None:
     torch.testing.assert_close(model.tts.head_code[0](states), original.tts.head_code[0](states))
 
 
+def test_a_head_that_is_tied_to_the_embeddings_is_stored_once(folder: Path) -> None:
+    def tie(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["llm.lm_head.weight"]
+
+    rewrite(folder, tie)
+    with pytest.raises(ModelError, match=r"llm\.lm_head\.weight"):
+        open_checkpoint(folder)
+    change(folder / "config.json", tie_word_embeddings=True)
+    model = open_checkpoint(folder).load(dtype=torch.float32)
+    rows = torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model.llm.logits(rows), rows @ model.llm.model.embed_tokens.weight.T)
+
+
 # the configuration
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "found"),
+    [
+        (None, "hidden_act", "gelu"),
+        (None, "attention_bias", True),
+        (None, "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+        ("vision_config", "hidden_act", "gelu"),
+        ("audio_config", "activation_function", "relu"),
+        ("tts_config", "hidden_act", "gelu"),
+    ],
+)
+def test_arithmetic_that_is_not_ours_is_refused_rather_than_ignored(
+    folder: Path, section: str | None, key: str, found: Any
+) -> None:
+    raw = json.loads((folder / "config.json").read_text())
+    changed = {key: found} if section is None else {section: {**raw[section], key: found}}
+    change(folder / "config.json", **changed)
+    with pytest.raises(ModelError, match=re.escape(f"{section + '.' if section else ''}{key} is {found!r}; expected")):
+        open_checkpoint(folder)
+
+
+def test_what_the_published_code_sets_by_itself_is_not_taken_from_the_file(folder: Path) -> None:
+    raw = json.loads((folder / "config.json").read_text())
+    changes = {"rope_theta": 7.0, "rms_norm_eps": 0.1, "repetition_penalty": 9.0}
+    change(folder / "config.json", tts_config={**raw["tts_config"], **changes})
+    assert open_checkpoint(folder).config == open_checkpoint(TINY).config
 
 
 def test_numbers_of_layers_are_those_of_the_weights(folder: Path) -> None:

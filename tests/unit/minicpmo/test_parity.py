@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from omni_watch.app import parity
 from omni_watch.cli import run_command
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.checkpoint import open_checkpoint
@@ -289,6 +290,21 @@ class TestTheCommand:
         assert captured.err == ""
         assert (document["ok"], document["dtype"], document["mismatches"]) == (True, "float32", [])
         assert all(row["holds"] for row in document["quantities"])
+
+    def test_a_recording_from_another_kind_of_processor_is_compared_in_what_all_of_them_share(
+        self, recording: Recording, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        common = parity._in_common_arithmetic(recording.folder, "float32")
+        assert common is not None
+        assert (common["ok"], common["arithmetic"]) == (True, "COMPATIBLE")
+
+        def falsify(arrays: dict[str, Any]) -> None:
+            arrays["u001_mel"][3, 17] += 1e-3  # as another transform rounds in a quiet bin
+
+        recording.edit_arrays(falsify)
+        monkeypatch.setattr(parity, "_in_common_arithmetic", lambda _folder, _dtype: common)
+        assert run_command(["models", "parity", str(recording.folder)]) == 0
+        assert "the arithmetic that all processors share" in capsys.readouterr().out
 
     def test_one_integer_that_differs_fails_and_is_shown_with_its_place(
         self, recording: Recording, capsys: pytest.CaptureFixture[str]
