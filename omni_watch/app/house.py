@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from omni_watch.app.asking import QUIET, TEACH, ask_daemon, is_daemon_running
-from omni_watch.app.engines import Choice, abilities, choose_engine, open_cabinet, text_similarity
+from omni_watch.app.engines import MINICPM, Choice, abilities, choose_engine, open_cabinet, text_similarity
 from omni_watch.app.lessons import example_from, keep_lesson, lesson_from_clip
 from omni_watch.app.showing import Showing, look_once
 from omni_watch.app.wishes import TaskWish, task_from
@@ -21,7 +21,7 @@ from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings, read_settings
 from omni_watch.domain.alerts import Alert, Delivery
-from omni_watch.domain.errors import ModelError, RequestError
+from omni_watch.domain.errors import RequestError
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, WatchWindow
@@ -246,12 +246,11 @@ class House:
         return minicpmo.plan(briefed, minicpmo.FeedSenses(has_camera=has_camera, has_microphone=has_microphone))
 
     def _engine(self) -> Choice:
-        """The engine that a daemon would take now; one that cannot start is planned for all the same."""
+        """The engine that a daemon would take now; one that is asked for by name is planned for without being looked
+        at, since looking at a checkpoint takes seconds."""
         if self._choice is None:
-            try:
-                self._choice = choose_engine(self.settings)
-            except ModelError as error:
-                self._choice = Choice("minicpm-o", str(error))
+            is_asked = self.settings.engine.kind == MINICPM
+            self._choice = Choice(MINICPM, "it is asked for") if is_asked else choose_engine(self.settings)
         return self._choice
 
     def _require_feed(self, name: str) -> None:
