@@ -17,11 +17,10 @@ from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings
 from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.duplex.embedded.planner import Abilities
-from omni_watch.watch.ports import Aloud, Clock, DuplexModel, TextSimilarity
+from omni_watch.watch.ports import Aloud, Clock, DuplexModel, Pronounce, TextSimilarity
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.building import MiniCpmSettings
-    from omni_watch.duplex.minicpmo.surroundings import Pronounce
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
 MINICPM: Final = "minicpm-o"

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
 from omni_watch.domain.decisions import Decision
 from omni_watch.domain.errors import ModelError
@@ -98,6 +101,8 @@ class LivePiece:
 
 
 Aloud = Callable[[LivePiece], None]  # any thread; must return at once
+Pronounce = Callable[[str, Language], NDArray[np.float32] | None]
+"""A sentence as [n] samples at 16 kHz; None where no voice can say it. May take seconds; not on the model thread."""
 
 
 class DuplexModel(Protocol):

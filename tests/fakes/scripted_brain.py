@@ -30,11 +30,11 @@ from omni_watch.duplex.minicpmo.opinion import Opinion
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.senses import Perceived
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
-from omni_watch.duplex.minicpmo.surroundings import Pronounce, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.surroundings import Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.tokens import Tokens
 from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.work import Fed, Feed, Request, Work
-from omni_watch.watch.ports import Step
+from omni_watch.watch.ports import Pronounce, Step
 from tests.fakes.fake_clock import NOON
 from tests.fakes.fake_feed import unit
 from tests.fakes.fake_language import WIDTH, FakeCache, rows, vectors

@@ -27,7 +27,7 @@ from omni_watch.duplex.minicpmo.planning import FeedSenses
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.room import Quantization, device_named, free_memory
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
-from omni_watch.duplex.minicpmo.surroundings import Pronounce, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.surroundings import Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.vocoder import (
     ASSETS,
     Codec,
@@ -39,7 +39,7 @@ from omni_watch.duplex.minicpmo.vocoder import (
 )
 from omni_watch.duplex.minicpmo.voice import ReferenceVoice, read_reference_voice
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
-from omni_watch.watch.ports import Aloud, TextSimilarity
+from omni_watch.watch.ports import Aloud, Pronounce, TextSimilarity
 from omni_watch.watch.tongues import Tongue
 
 Tell = Callable[..., None]  # an event name and its fields; any thread

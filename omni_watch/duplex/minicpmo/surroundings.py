@@ -15,7 +15,7 @@ from omni_watch.domain.rules import Language
 from omni_watch.duplex.minicpmo.control import ControlSettings
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
-from omni_watch.watch.ports import TextSimilarity
+from omni_watch.watch.ports import Pronounce, TextSimilarity
 from omni_watch.watch.tongues import Tongue
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.opinion import Opinion
     from omni_watch.duplex.minicpmo.senses import Perceived
     from omni_watch.duplex.minicpmo.work import Work
-
-Pronounce = Callable[[str, Language], NDArray[np.float32] | None]
-"""A sentence as [n] samples at 16 kHz; None where no voice can say it. May take seconds; not on the model thread."""
 
 
 class Ears(Protocol):

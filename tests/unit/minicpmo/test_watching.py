@@ -19,9 +19,10 @@ from omni_watch.domain.units import Gap, GapCause, Sense
 from omni_watch.duplex.minicpmo.control import ControlSettings
 from omni_watch.duplex.minicpmo.engine import FeedPlace
 from omni_watch.duplex.minicpmo.prompts import Presence
-from omni_watch.duplex.minicpmo.surroundings import Pronounce, WatchSettings
+from omni_watch.duplex.minicpmo.surroundings import WatchSettings
 from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.watch.briefing import BriefedTask, Briefing
+from omni_watch.watch.ports import Pronounce
 from tests.fakes.scripted_brain import QUIET, Said, ScriptedBrain, Watch, rulebook, second, seconds_in, told, words_in
 from tests.fakes.values import a_task
 
