@@ -28,6 +28,7 @@ class HouseProcess:
     folder: Path
     config: Path
     environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = (str(PROGRAM),)  # what is started as the daemon
     _process: subprocess.Popen[bytes] | None = None
     _log_from: int = 0
 
@@ -46,7 +47,7 @@ class HouseProcess:
         """Start the daemon; returns at once."""
         self._log_from = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
-            command = [str(PROGRAM), "run", "--config", str(self.config), "--json"]
+            command = [*self.program, "run", "--config", str(self.config), "--json"]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environ())
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -54,7 +55,7 @@ class HouseProcess:
         with self.log_path.open("rb") as log:
             log.seek(self._log_from)
             lines = log.read().decode("utf-8", "replace").splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
+        found = [json.loads(line) for line in lines if line.startswith('{"')]
         return [line for line in found if line.get("event") == name]
 
     async def until(self, fact: Callable[[], object], what: str, limit_s: float = 30.0) -> None:
@@ -69,6 +70,17 @@ class HouseProcess:
 
     async def until_ready(self) -> None:
         await self.until(lambda: self.events("ready"), "the house is not ready", READY_LIMIT_S)
+
+    async def until_ended(self, limit_s: float = READY_LIMIT_S) -> int:
+        """Wait until the daemon has ended by itself; its exit status."""
+        process, self._process = self._process, None
+        assert process is not None, "the daemon was not started"
+        try:
+            return await asyncio.to_thread(process.wait, limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+            pytest.fail(f"did not end within {limit_s:g} s\n{self.log_path.read_text()[-4000:]}")
 
     def stop(self) -> int:
         """SIGTERM, as the service manager does; the exit status."""

@@ -19,6 +19,7 @@ from omni_watch.domain.rules import Language, Priority
 from omni_watch.watch.ports import Clock, Observer, Voice
 
 WAITING_MAX: Final = 4  # sentences; the oldest is dropped, and reported
+ASKED: Final = "asked to be quiet"
 STALE_S: Final = 6.0  # after this a sentence no longer fits what is seen
 
 
@@ -44,6 +45,7 @@ class Remarks:
         self._waiting: deque[_Remark] = deque()
         self._has_come = asyncio.Event()
         self.quiet_until: datetime | None = None  # aware; what is offered before is dropped
+        self._telling: asyncio.Future[str] | None = None
 
     def offer(self, feed: str, text: str) -> None:
         """Say it as soon as nobody else speaks, or not at all. Returns at once."""
@@ -54,6 +56,13 @@ class Remarks:
             self._drop(self._waiting.popleft(), "others wait")
         self._waiting.append(_Remark(feed, text, self._clock.monotonic()))
         self._has_come.set()
+
+    def quiet(self) -> None:
+        """Fall silent within 50 ms, and let nothing wait."""
+        while self._waiting:
+            self._drop(self._waiting.popleft(), ASKED)
+        if self._telling is not None:
+            self._telling.cancel()
 
     async def run(self) -> None:
         """Say what is offered, one after the other, until cancelled."""
@@ -73,7 +82,16 @@ class Remarks:
     async def _play(self, remark: _Remark, wav: bytes) -> None:
         if self._clock.monotonic() - remark.said_at_s > STALE_S:  # while others spoke, or cut short by an urgent alert
             raise ChannelUnavailable("its turn to speak came too late")
-        await self._speaker.play(wav, f"remark-{remark.feed}")
+        self._telling = asyncio.ensure_future(self._speaker.play(wav, f"remark-{remark.feed}"))
+        try:
+            await asyncio.wait([self._telling])
+        finally:
+            if not self._telling.done():  # an urgent alert takes the floor: nobody else may speak before it is silent
+                self._telling.cancel()
+                await asyncio.wait([self._telling])
+        if self._telling.cancelled():
+            raise ChannelUnavailable(ASKED)
+        await self._telling
 
     def _drop(self, remark: _Remark, why: str) -> None:
         self._observer.on("companion.dropped", feed=remark.feed, why=why)

@@ -7,11 +7,12 @@ import os
 import re
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from omni_watch.alerts.wav import Sound
+from omni_watch.alerts.wav import SAMPLE_BYTES, Sound
 from omni_watch.domain.errors import ChannelUnavailable
 
 SLACK_S: Final = 15.0  # beyond the length of a sound: starting, opening the device, its buffers
@@ -30,6 +31,9 @@ class Speaker(Protocol):
         Raises:
             ChannelUnavailable: the device is missing or busy, the folder cannot be written.
         """
+
+    async def stream(self, pieces: AsyncIterator[bytes], rate_hz: int, label: str) -> str:
+        """The same with mono 16-bit samples that come little by little; what `pieces` raises is raised here."""
 
     async def close(self) -> None: ...
 
@@ -54,6 +58,18 @@ class PortAudioSpeaker:
         await self._run_player(sound.to_wav(), sound.duration_s + SLACK_S)
         return f"played {sound.duration_s:.1f} s"
 
+    async def stream(self, pieces: AsyncIterator[bytes], rate_hz: int, label: str) -> str:
+        async with self._player(f"--stream={rate_hz}") as process:
+            played_s = await self._feed(process, pieces, rate_hz)
+            limit_s = played_s + SLACK_S  # the player is at most that far behind
+            try:
+                async with asyncio.timeout(limit_s):
+                    _, complaints = await process.communicate()
+            except TimeoutError as error:
+                raise self._stuck(limit_s) from error
+            self._require_played(process, complaints)
+        return f"played {played_s:.1f} s"
+
     async def probe(self) -> str:
         """Which device would be used, and how.
 
@@ -66,6 +82,18 @@ class PortAudioSpeaker:
         """Nothing stays open between sounds."""
 
     async def _run_player(self, wav: bytes, limit_s: float, *more: str) -> bytes:
+        async with self._player(*more) as process:
+            try:
+                async with asyncio.timeout(limit_s):
+                    said, complaints = await process.communicate(wav)
+            except TimeoutError as error:
+                raise self._stuck(limit_s) from error
+            self._require_played(process, complaints)
+        return said
+
+    @asynccontextmanager
+    async def _player(self, *more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """The player's process; whoever leaves before it has ended silences it."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             # -P: nothing that lies in the current folder is imported
@@ -76,19 +104,39 @@ class PortAudioSpeaker:
             start_new_session=True,  # Ctrl-C at a terminal stops us in order
         )
         try:
-            async with asyncio.timeout(limit_s):
-                said, complaints = await process.communicate(wav)
-        except TimeoutError as error:
-            raise ChannelUnavailable(f"{self.name} was not done after {limit_s:.0f} s; is its device stuck?") from error
+            yield process
         finally:
             if process.returncode is None:  # timed out or cancelled: killing it is the quickest way to silence
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+
+    async def _feed(self, process: asyncio.subprocess.Process, pieces: AsyncIterator[bytes], rate_hz: int) -> float:
+        """Hand the pieces on as they come; how many seconds they were. A player that has ended says why later."""
+        sink, written = process.stdin, 0
+        if sink is None:
+            raise RuntimeError("the player was started without a pipe")
+        async for piece in pieces:
+            loud = Sound(piece, rate_hz).at_volume(self._volume)
+            written += len(loud.pcm)
+            sink.write(loud.pcm)
+            try:
+                async with asyncio.timeout(SLACK_S):
+                    await sink.drain()
+            except TimeoutError as error:
+                raise self._stuck(SLACK_S) from error
+            except (BrokenPipeError, ConnectionResetError):
+                break
+        sink.close()
+        return written / SAMPLE_BYTES / rate_hz
+
+    def _stuck(self, limit_s: float) -> ChannelUnavailable:
+        return ChannelUnavailable(f"{self.name} was not done after {limit_s:.0f} s; is its device stuck?")
+
+    def _require_played(self, process: asyncio.subprocess.Process, complaints: bytes) -> None:
         if process.returncode != 0:
             last = complaints.decode(errors="replace").strip().splitlines()[-1:]
             raise ChannelUnavailable("".join(last) or f"{self.name} failed ({process.returncode})")
-        return said
 
 
 class FileSpeaker:
@@ -105,6 +153,10 @@ class FileSpeaker:
         except OSError as error:
             raise ChannelUnavailable(f"cannot write {path}: {error.strerror}") from error
         return path.name
+
+    async def stream(self, pieces: AsyncIterator[bytes], rate_hz: int, label: str) -> str:
+        pcm = b"".join([piece async for piece in pieces])
+        return await self.play(Sound(pcm, rate_hz).to_wav(), label)
 
     async def close(self) -> None:
         """Nothing stays open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -39,13 +40,16 @@ class VoiceChannel:
         observer: Observer,
         settings: VoiceSettings | None = None,
         floor: Floor | None = None,
+        said_live: Callable[[Alert], Awaitable[bool]] | None = None,
     ) -> None:
+        """`said_live`: whether an engine's own voice has told it already; may wait until that voice has ended."""
         self._voice = voice
         self._speaker = speaker
         self._clock = clock
         self._observer = observer
         self._settings = settings or VoiceSettings()
         self._floor = floor or Floor()
+        self._said_live = said_live
         self._said: OrderedDict[str, Receipt] = OrderedDict()
         self._is_closed = False
         self.quiet_until: datetime | None = None  # aware; nothing is said before, but for what is urgent
@@ -65,6 +69,8 @@ class VoiceChannel:
             if self._clock.now() < self.quiet_until:
                 raise AlertRejected(f"the house was asked to be quiet until {self.quiet_until:%Y-%m-%d %H:%M} UTC")
             self.quiet_until = None
+        if self._said_live is not None and await self._said_live(alert):
+            return self._remember(alert, "said by the model itself")
         wav = await self._voice.synthesize(alert.text, alert.language)
         detail = await self._floor.speak(
             alert.priority,

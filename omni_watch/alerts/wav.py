@@ -6,9 +6,10 @@ import io
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 SAMPLE_BYTES: Final = 2
 QUIET: Final = 100  # of 32767
@@ -61,11 +62,45 @@ class Sound:
         samples = np.frombuffer(self.pcm, "<i2") * volume
         return Sound(np.clip(samples.round(), -32768, 32767).astype("<i2").tobytes(), self.rate_hz)
 
+    def at_rate(self, rate_hz: int) -> Sound:
+        """The same sound, sampled so often."""
+        convert = RateConverter(self.rate_hz, rate_hz)
+        return Sound(convert(self.pcm) + convert(b""), rate_hz)
+
+    def samples(self) -> NDArray[np.float32]:
+        """[n], -1..1."""
+        return np.frombuffer(self.pcm, "<i2").astype(np.float32) / np.float32(32768)
+
     def without_tail(self) -> Sound:
         """Without the silence at its end, but for a breath: what follows belongs to the same sentence."""
         loud = np.flatnonzero(np.abs(np.frombuffer(self.pcm, "<i2").astype(np.int32)) > QUIET)
         end = (int(loud[-1]) + 1 if loud.size else 0) + round(BREATH_S * self.rate_hz)
         return Sound(self.pcm[: end * SAMPLE_BYTES], self.rate_hz)
+
+
+class RateConverter:
+    """Mono 16-bit samples to another rate, block by block; an empty block brings what is still inside."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._from_hz = from_hz
+        self._resampler: Any = None
+        if from_hz != to_hz:
+            import av  # only when needed: it takes longer to load than most devices need it
+
+            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=to_hz)
+
+    def __call__(self, pcm: bytes) -> bytes:
+        if self._resampler is None:
+            return pcm
+        frames = self._resampler.resample(self._frame(pcm) if pcm else None)
+        return b"".join(each.to_ndarray().astype("<i2").tobytes() for each in frames)
+
+    def _frame(self, pcm: bytes) -> Any:
+        import av
+
+        frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2")[None, :], format="s16", layout="mono")
+        frame.sample_rate = self._from_hz
+        return frame
 
 
 def joined(sounds: Sequence[Sound]) -> Sound:

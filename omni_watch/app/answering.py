@@ -1,19 +1,28 @@
-"""The daemon's answers to what the command line wishes of it: keep what a feed shows now as an example."""
+"""The daemon's answers to what the command line wishes of it: keep what a feed shows now as an example; be quiet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from omni_watch.app.errands import QUIET, TEACH
 from omni_watch.app.lessons import example_from, keep_lesson
-from omni_watch.app.showing import TEACH, Showing
+from omni_watch.app.showing import Showing
 from omni_watch.domain.units import Frame
 from omni_watch.domain.wishes import Wish
 from omni_watch.watch.ports import Clock, Store, Transaction
 
 
-async def answer_wishes(store: Store, frames: Mapping[str, Frame | None], *, clock: Clock) -> int:
-    """Answer every open wish; `frames` are the last frames by feed. How many were answered."""
+async def answer_wishes(
+    store: Store, frames: Mapping[str, Frame | None], *, clock: Clock, quiet: Callable[[], None] = lambda: None
+) -> int:
+    """Answer every open wish; `frames` are the last frames by feed. How many examples were asked for.
+
+    `quiet` ends what companions are saying.
+    """
+    for hushing in await store.transact(lambda tx: tx.wishes.open_ones(QUIET)):
+        quiet()
+        await store.transact(lambda tx, wish=hushing: tx.wishes.answer(wish.id, {}, clock.now()))  # type: ignore[misc]
     wishes = await store.transact(lambda tx: tx.wishes.open_ones(TEACH))
     for wish in wishes:
         await store.transact(lambda tx, wish=wish: _answer(tx, wish, frames, clock))  # type: ignore[misc]

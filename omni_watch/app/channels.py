@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from omni_watch.alerts import broker, voice
 from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.mqtt import MqttChannel
 from omni_watch.alerts.remarks import Remarks
 from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker, Speaker
@@ -30,6 +31,7 @@ class Channels:
     terminal: TerminalChannel | None = None  # only while somebody looks on
     speech: Speech | None = None
     remarks: Remarks | None = None  # what a companion says, aloud
+    live_voice: LiveVoice | None = None  # where the engine says that with a voice of its own
     on_back: Callable[[str], None] = field(default=lambda _channel: None)  # a channel that was away is there
 
     @classmethod
@@ -42,8 +44,9 @@ class Channels:
         *,
         clock: Clock,
         observer: Observer,
+        hush: Callable[[str], None] = lambda _feed: None,
     ) -> Self:
-        """What the settings ask for; nothing is connected yet, so nothing can fail."""
+        """What the settings ask for; nothing is connected yet, so nothing can fail. `hush`: the engine's."""
         opened = cls()
         if speaker := speaker_for(settings.voice):
             opened.speech = speech_for(settings.voice, cabinet, observer)
@@ -51,12 +54,14 @@ class Channels:
             opened.remarks = Remarks(
                 opened.speech, speaker, floor, language=settings.language, clock=clock, observer=observer
             )
+            opened.live_voice = LiveVoice(speaker, floor, hush=hush, clock=clock, observer=observer)
             opened.voice = VoiceChannel(
                 opened.speech,
                 speaker,
                 clock=clock,
                 observer=observer,
                 floor=floor,
+                said_live=opened.live_voice.has_said,
                 settings=voice.VoiceSettings(
                     expiry_s=settings.voice.expiry_s, urgent_expiry_s=settings.voice.urgent_expiry_s
                 ),
@@ -79,18 +84,24 @@ class Channels:
     @property
     def workers(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
         """What has to run beside the relay for the channels to work."""
-        workers = (part.run for part in (self.mqtt, self.remarks) if part is not None)
+        workers = (part.run for part in (self.mqtt, self.remarks, self.live_voice) if part is not None)
         return list(workers)
 
     def expiries_s(self, priority: Priority) -> Mapping[str, float]:
         """How long an alert of this priority is worth telling, by channel."""
         return {channel.name: channel.expiry_s(priority) for channel in self.all}
 
-    def hush(self, until: datetime | None) -> None:
+    def keep_quiet(self, until: datetime | None) -> None:
         """Say nothing aloud until then but what is urgent; None: speak."""
-        for part in (self.voice, self.remarks):
+        for part in (self.voice, self.remarks, self.live_voice):
             if part is not None:
                 part.quiet_until = until
+
+    def quiet(self) -> None:
+        """End what companions are saying, and let go of what they still want to say."""
+        for part in (self.remarks, self.live_voice):
+            if part is not None:
+                part.quiet()
 
     async def close(self) -> None:
         """Silence the voice, say `offline`."""

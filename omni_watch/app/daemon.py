@@ -16,24 +16,30 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 from filelock import Timeout
+from numpy.typing import NDArray
 from rich.console import Console
 
+from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
+from omni_watch.alerts.speech import Speech
 from omni_watch.alerts.terminal import TerminalChannel
+from omni_watch.alerts.wav import Sound
 from omni_watch.app.answering import answer_wishes
-from omni_watch.app.channels import Channels
-from omni_watch.app.engines import Choice, build_engine, choose_engine, lacks, open_cabinet, step_limit_s
+from omni_watch.app.channels import Channels, speaker_for
+from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s
+from omni_watch.app.errands import daemon_lock
 from omni_watch.app.house import database_path
 from omni_watch.app.publishing import Publisher
-from omni_watch.app.showing import daemon_lock
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
-from omni_watch.domain.errors import ConfigError, FeedError, ModelError, OmniWatchError, StoreError
-from omni_watch.domain.rules import Rule
+from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
+from omni_watch.domain.rules import Language, Rule
+from omni_watch.domain.units import SAMPLE_RATE_HZ
 from omni_watch.sensing.opening import open_feed
 from omni_watch.store.thread import SqlStore
 from omni_watch.store.timers import Timers
@@ -42,7 +48,7 @@ from omni_watch.telemetry.fanout import Observers
 from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch import requests
 from omni_watch.watch.heartbeat import Heartbeat
-from omni_watch.watch.ports import Clock, DuplexModel, Feed, Observer
+from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer
 from omni_watch.watch.roster import Roster
 from omni_watch.watch.stepping import ModelThread
 from omni_watch.watch.supervise import supervise
@@ -52,6 +58,7 @@ RETENTION: Final = "retention"  # the timer that asks for old things to be forgo
 RETENTION_EVERY_S: Final = 3600.0
 STOP_HEARTS_S: Final = 3.0  # closing the feeds and finishing the unit
 STOP_RELAY_S: Final = 3.0
+PRONOUNCE_S: Final = 5.0  # for one sentence; it may hold up the stop for so long
 
 
 def run_daemon(settings: Settings, observers: Sequence[Observer], console: Console | None = None) -> None:
@@ -143,6 +150,9 @@ class Daemon:
         self._failed: list[FeedError] = []
         self._rehearsed: set[tuple[str, str]] = set()
         self._rehearsing: asyncio.Task[None] | None = None
+        self._live_voice: LiveVoice | None = None
+        self._speech: Speech | None = None
+        self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
 
     async def run(self) -> None:
         """Start, watch, stop."""
@@ -169,7 +179,8 @@ class Daemon:
         fitting = ThreadPoolExecutor(1, "fitting")
         stack.callback(fitting.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
-        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer)
+        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer, hush=engine.hush)
+        self._live_voice, self._speech = channels.live_voice, channels.speech
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
@@ -193,14 +204,39 @@ class Daemon:
 
     async def _open_engine(self, cabinet: Cabinet) -> tuple[Choice, DuplexModel]:
         """Choose, say why, and load."""
-        choice = await asyncio.to_thread(choose_engine, self._settings)
-        self._observer.on("engine.chosen", engine=choice.kind, why=choice.why)
-        if choice.is_second_best:
-            self._observer.on("model.lacking", ability="use MiniCPM-o", mend=choice.why)
+        choice, engine = await asyncio.to_thread(
+            open_engine,
+            self._settings,
+            clock=self._clock,
+            tell=_on_the_loop(self._observer.on),
+            aloud=_on_the_loop(self._play) if speaker_for(self._settings.voice) is not None else None,
+            pronounce=self._pronouncing(asyncio.get_running_loop()),
+        )
         for lack in await asyncio.to_thread(lacks, cabinet, choice):
             self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
-        tell = _from_any_thread(self._observer)
-        return choice, await asyncio.to_thread(build_engine, self._settings, choice, clock=self._clock, tell=tell)
+        return choice, engine
+
+    def _pronouncing(self, loop: asyncio.AbstractEventLoop) -> Callable[[str, Language], NDArray[np.float32] | None]:
+        """A sentence as samples at 16 kHz, for another thread than the loop's, which waits for it."""
+
+        def pronounce(sentence: str, language: Language) -> NDArray[np.float32] | None:
+            if self._speech is None:
+                return None
+            try:
+                coming = asyncio.run_coroutine_threadsafe(self._speech.synthesize(sentence, language), loop)
+                return Sound.from_wav(coming.result(PRONOUNCE_S)).at_rate(SAMPLE_RATE_HZ).samples()
+            except (ChannelUnavailable, TimeoutError, RuntimeError, ValueError) as error:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(partial(self._observer.on, "request.unspoken", why=str(error)))
+                return None
+
+        return pronounce
+
+    def _play(self, piece: LivePiece) -> None:
+        """What an engine says with a voice of its own."""
+        self._speaking_themselves.add(piece.feed)
+        if self._live_voice is not None:
+            self._live_voice.offer(piece)
 
     def _read_rules(self) -> dict[str, Rule]:
         return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}
@@ -239,7 +275,7 @@ class Daemon:
         """What a companion says of its own accord: live, never stored."""
         for comment in comments:
             self._observer.on("companion.said", feed=feed, letters=len(comment.text), text=comment.text)
-            if parts.channels.remarks is not None:
+            if parts.channels.remarks is not None and feed not in self._speaking_themselves:
                 parts.channels.remarks.offer(feed, comment.text)
 
     # --- work ---
@@ -315,7 +351,7 @@ class Daemon:
         store, now = parts.store, self._clock.now()
         for task in await store.transact(lambda tx: requests.settle(tx, now)):
             self._observer.on("task.changed", task_id=task.id, state=task.state.value)
-        parts.channels.hush(await store.transact(lambda tx: requests.quiet_until(tx, now)))
+        parts.channels.keep_quiet(await store.transact(lambda tx: requests.quiet_until(tx, now)))
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
         await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
@@ -323,7 +359,7 @@ class Daemon:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
                 await watching.roster.look(now)
         frames = {watching.feed.name: watching.heartbeat.last_frame for watching in self._watched}
-        if await answer_wishes(store, frames, clock=self._clock):
+        if await answer_wishes(store, frames, clock=self._clock, quiet=parts.channels.quiet):
             self._look.set()  # what was shown is for the next session
         await self._forget(parts)
         self._rehearse(parts)
@@ -380,15 +416,15 @@ class Daemon:
         self._observer.on("ready")
 
 
-def _from_any_thread(observer: Observer) -> Callable[..., None]:
-    """Tells an observer, on the running loop's thread, what another thread has to say."""
+def _on_the_loop(act: Callable[..., None]) -> Callable[..., None]:
+    """The same, for other threads: done on the running loop's thread, a moment later and in order."""
     loop = asyncio.get_running_loop()
 
-    def tell(event: str, **fields: Any) -> None:
+    def hand_over(*values: Any, **fields: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody listens any more
-            loop.call_soon_threadsafe(partial(observer.on, event, **fields))
+            loop.call_soon_threadsafe(partial(act, *values, **fields))
 
-    return tell
+    return hand_over
 
 
 @contextmanager

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import cache
 
 from omni_watch.alerts.mqtt_check import check_broker
 from omni_watch.alerts.speakers import PortAudioSpeaker
 from omni_watch.app import doctor
 from omni_watch.app.channels import mqtt_settings, speaker_for
-from omni_watch.app.engines import choose_engine, open_cabinet
+from omni_watch.app.engines import Choice, choose_engine, needed_files, open_cabinet
+from omni_watch.app.errands import is_daemon_running
 from omni_watch.app.house import database_path
-from omni_watch.app.showing import is_daemon_running
+from omni_watch.cabinet import Standing
 from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
+from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.sensing.probing import Probe, probe
 from omni_watch.store.care import check
 from omni_watch.telemetry.clock import SystemClock, is_synchronised
@@ -28,12 +31,20 @@ def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Findi
     def broker(mqtt: MqttSettings) -> str:
         return asyncio.run(check_broker(mqtt_settings(mqtt, settings.instance)))
 
+    def models() -> Sequence[Standing]:
+        try:
+            choice: Choice | None = choose()
+        except (ConfigError, ModelError):  # told by the engine's own finding
+            choice = None
+        return needed_files(open_cabinet(settings), choice)
+
+    choose = cache(lambda: choose_engine(settings))
     probes = doctor.Probes(
         devices=devices,
         speaker=_speaker,
         broker=broker,
-        models=open_cabinet(settings).verify,
-        engine=lambda: choose_engine(settings),
+        models=models,
+        engine=choose,
         database=check,
         free_bytes=doctor.free_bytes,
         is_clock_kept=is_synchronised,

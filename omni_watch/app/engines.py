@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from zoneinfo import ZoneInfo
 
-from omni_watch.cabinet import Cabinet
+from omni_watch.cabinet import Cabinet, Standing
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import FeedSettings, Settings
 from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.duplex.embedded.planner import Abilities
-from omni_watch.watch.ports import Clock, DuplexModel, TextSimilarity
+from omni_watch.watch.ports import Aloud, Clock, DuplexModel, Pronounce, TextSimilarity
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.building import MiniCpmSettings
@@ -49,13 +50,14 @@ def open_cabinet(settings: Settings) -> Cabinet:
 
 def lacks(cabinet: Cabinet, choice: Choice | None = None) -> list[Lack]:
     """What this house must do without because a file is missing or wrong."""
-    needless = _SENSES_OF_EMBEDDED if choice is not None and choice.kind == MINICPM else frozenset()
-    found = {
-        standing.ability: standing.mend
-        for standing in cabinet.verify()
-        if standing.mend and standing.ability not in needless
-    }
+    found = {standing.ability: standing.mend for standing in needed_files(cabinet, choice) if standing.mend}
     return [Lack(ability, mend) for ability, mend in found.items()]
+
+
+def needed_files(cabinet: Cabinet, choice: Choice | None = None) -> list[Standing]:
+    """How the model files stand, compared byte for byte, without those of which the chosen engine has no use."""
+    needless = _SENSES_OF_EMBEDDED if choice is not None and choice.kind == MINICPM else frozenset()
+    return [standing for standing in cabinet.verify() if standing.ability not in needless]
 
 
 def abilities(cabinet: Cabinet) -> Abilities:
@@ -86,17 +88,60 @@ def choose_engine(settings: Settings) -> Choice:
     try:
         return Choice(MINICPM, building.fit(_minicpm_settings(settings), is_asked=kind == MINICPM))
     except ModelError as error:
-        if kind == MINICPM:
+        return second_best(settings, error)
+
+
+def second_best(settings: Settings, error: ModelError) -> Choice:
+    """What watches where a checkpoint is named and cannot be used, or (found out later) not loaded.
+
+    Raises:
+        ModelError: the one given; MiniCPM-o is asked for, and nothing shall watch in its place.
+    """
+    if settings.engine.kind == MINICPM:
+        raise error
+    return Choice("embedded", f"MiniCPM-o cannot be used: {error}", is_second_best=True)
+
+
+def open_engine(
+    settings: Settings, *, clock: Clock, tell: Tell, aloud: Aloud | None = None, pronounce: Pronounce | None = None
+) -> tuple[Choice, DuplexModel]:
+    """The engine that watches this house, loaded, and why it is the one; the rest is as in `build_engine`.
+
+    Raises:
+        ConfigError: as `choose_engine`. ModelError: as `choose_engine` and `build_engine`.
+    """
+    build = partial(build_engine, settings, clock=clock, tell=tell, aloud=aloud, pronounce=pronounce)
+    choice = _told(choose_engine(settings), tell)
+    try:
+        return choice, build(choice)
+    except ModelError as error:
+        if choice.kind == "embedded":
             raise
-        return Choice("embedded", f"MiniCPM-o cannot be used: {error}", is_second_best=True)
+        choice = _told(second_best(settings, error), tell)
+    return choice, build(choice)
+
+
+def _told(choice: Choice, tell: Tell) -> Choice:
+    tell("engine.chosen", engine=choice.kind, why=choice.why)
+    if choice.is_second_best:
+        tell("model.lacking", ability="use MiniCPM-o", mend=choice.why)
+    return choice
 
 
 def build_engine(
-    settings: Settings, choice: Choice, *, clock: Clock, tell: Tell = lambda _event, **_fields: None
+    settings: Settings,
+    choice: Choice,
+    *,
+    clock: Clock,
+    tell: Tell = lambda _event, **_fields: None,
+    aloud: Aloud | None = None,
+    pronounce: Pronounce | None = None,
 ) -> DuplexModel:
     """The chosen engine, ready to open sessions; minutes for a large checkpoint on a slow disk.
 
-    `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens.
+    `tell` is told how loading goes and, later, what becomes of sessions; on whatever thread that happens. `aloud` plays
+    what companions say with a voice of the engine's own; `pronounce` gives a sentence as samples at 16 kHz, on whatever
+    thread opens sessions.
 
     Raises:
         ModelError: a file is there with other bytes than expected, or cannot be loaded.
@@ -112,6 +157,9 @@ def build_engine(
         tongues=load_rulebook(settings.rules_dir).phrasebook.tongues,
         similarity=text_similarity(cabinet),
         tell=tell,
+        aloud=aloud,
+        pronounce=pronounce,
+        is_asked=settings.engine.kind == MINICPM,
     )
 
 
@@ -172,7 +220,10 @@ def _minicpm_settings(settings: Settings) -> MiniCpmSettings:
             second_opinion=model.second_opinion,
         ),
         forced_picture_s=model.forced_picture_s,
+        speak_requests=model.speak_requests,
         voice=model.voice,
+        voice_sample=model.voice_sample,
+        voice_python=model.voice_python,
         language=settings.language,
         zone=ZoneInfo(settings.zone),
         feeds={feed.name: place(feed) for feed in settings.feeds},

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from omni_watch.app.engines import Choice, abilities, choose_engine, open_cabinet, text_similarity
+from omni_watch.app.engines import MINICPM, Choice, abilities, choose_engine, open_cabinet, text_similarity
+from omni_watch.app.errands import QUIET, TEACH, ask_daemon, is_daemon_running
 from omni_watch.app.lessons import example_from, keep_lesson, lesson_from_clip
-from omni_watch.app.showing import Showing, ask_daemon, is_daemon_running, look_once
+from omni_watch.app.showing import Showing, look_once
 from omni_watch.app.wishes import TaskWish, task_from, task_of
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
@@ -22,7 +23,7 @@ from omni_watch.config.settings import FeedSettings, Settings, read_settings
 from omni_watch.config.speechbook import load_speechbook
 from omni_watch.domain.alerts import Alert, Delivery
 from omni_watch.domain.decisions import Means
-from omni_watch.domain.errors import ModelError, RequestError
+from omni_watch.domain.errors import RequestError
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, WatchWindow
@@ -32,7 +33,7 @@ from omni_watch.duplex.minicpmo import planning as minicpmo
 from omni_watch.store.database import Database, open_store
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.watch import requests
-from omni_watch.watch.asking import Limits
+from omni_watch.watch.asking import BeQuiet, Limits
 from omni_watch.watch.briefing import BriefedTask, Plan
 from omni_watch.watch.conversing import Household, Reply, converse, note_of, talking_of
 from omni_watch.watch.ledger import Mark
@@ -142,7 +143,10 @@ class House:
             replies = Replies(household.book.speech(reply.language), now=now, zone=household.zone)
             return replace(reply, text=replies.say("not_understood"))  # who types gets an answer all the same
 
-        return self.transact(work)
+        reply = self.transact(work)
+        if isinstance(reply.understood.request, BeQuiet) and is_daemon_running(self.settings.state_dir):
+            self.quiet()
+        return reply
 
     def _household(self, set_by: str) -> Household:
         return Household(
@@ -246,12 +250,13 @@ class House:
         """Keep what the feed shows now; asks the daemon when it runs, since it owns the camera.
 
         Raises:
-            FeedError: the feed shows nothing. RequestError: it is not clear which feed is meant.
+            FeedError: the feed shows nothing. RequestError: it is not clear which feed is meant, or the daemon sees
+            nothing on it.
         """
         name = self._feed_for(task, feed)
         shown = Showing(task_id=task.id, feed=name, label=label, region=region, display_region=display_region)
         if is_daemon_running(self.settings.state_dir):
-            ask_daemon(self.transact, shown, clock=self._clock)
+            ask_daemon(self.transact, TEACH, shown.as_payload(), clock=self._clock)
         else:
             camera = next(one for one in self.settings.feeds if one.name == name)
             example = example_from(
@@ -273,6 +278,18 @@ class House:
         """Forget one example, those of a label, or (neither given) all that was shown for the task; how many."""
         return self.transact(lambda tx: tx.lessons.remove(task.id, example_id=example_id, label=label))
 
+    # --- what is being said ---
+
+    def quiet(self) -> None:
+        """End what companions are saying now; alerts are still told.
+
+        Raises:
+            RequestError: no daemon runs, or it does not answer.
+        """
+        if not is_daemon_running(self.settings.state_dir):
+            raise RequestError("no daemon is running for this house, so nothing is being said")
+        ask_daemon(self.transact, QUIET, {}, clock=self._clock)
+
     # --- alerts ---
 
     def alerts(self, limit: int = 50, task_id: str | None = None) -> list[tuple[Alert, list[Delivery]]]:
@@ -293,12 +310,11 @@ class House:
         return minicpmo.plan(briefed, minicpmo.FeedSenses(has_camera=has_camera, has_microphone=has_microphone))
 
     def _engine(self) -> Choice:
-        """The engine that a daemon would take now; one that cannot start is planned for all the same."""
+        """The engine that a daemon would take now; one that is asked for by name is planned for without being looked
+        at, since looking at a checkpoint takes seconds."""
         if self._choice is None:
-            try:
-                self._choice = choose_engine(self.settings)
-            except ModelError as error:
-                self._choice = Choice("minicpm-o", str(error))
+            is_asked = self.settings.engine.kind == MINICPM
+            self._choice = Choice(MINICPM, "it is asked for") if is_asked else choose_engine(self.settings)
         return self._choice
 
     def _require_feed(self, name: str) -> None:

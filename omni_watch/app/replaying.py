@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from omni_watch.alerts.relay import Relay
-from omni_watch.app.engines import build_engine, choose_engine, open_cabinet, text_similarity
+from omni_watch.app.engines import open_cabinet, open_engine, text_similarity
 from omni_watch.app.lessons import Take, keep_lesson, lesson_from_clip, region_of
 from omni_watch.app.wishes import rule_of, task_from
 from omni_watch.config.rulebook import Rulebook, load_rulebook
@@ -131,7 +131,7 @@ async def run_replay(
     tasks = _tasks(wanted.tasks, began_at, rulebook, similarity)
     recording = Recording(wanted.clip, FEED)
     lessons = _lessons(tasks, wanted.takes, lambda words: rule_of(words, rulebook.phrasebook, similarity))
-    engine = build_engine(settings, choose_engine(settings), clock=clock)
+    choice, engine = open_engine(settings, clock=clock, tell=lambda _event, **_fields: None)
     told_by = channels(clock) if channels else [ReportChannel(clock)]
     async with _opened(
         recording, engine, rulebook, told_by, snapshots or NoSnapshots(), clock, Observers(tally, deliveries)
@@ -157,6 +157,7 @@ async def run_replay(
         clip=str(wanted.clip),
         duration_s=recording.duration_s,
         engine=engine.name,
+        warnings=[choice.why] if choice.is_second_best else [],
         tasks=final,
         plans=[_plan(engine, task, rulebook, lessons) for task in final],
         alerts=alerts,
@@ -173,10 +174,12 @@ class _Parts:
     store: SqlStore
     roster: Roster
     heartbeat: Heartbeat
+    model_thread: ModelThread
     clock: StreamClock
 
     async def settle(self) -> None:
-        """Do what time alone does to tasks."""
+        """Do what time alone does to tasks, and let the engine finish what it does ahead: no race decides an alert."""
+        await self.model_thread.rest()
         now = self.clock.now()
         tasks = await self.store.transact(lambda tx: tx.tasks.live())
         if any(judge.due(task, now) != task for task in tasks):
@@ -223,7 +226,7 @@ async def _opened(
             expiries_s=lambda priority: {channel.name: channel.expiry_s(priority) for channel in told_by},
             on_alerts=lambda _alerts: relay.wake(),
         )
-        yield _Parts(store, roster, heartbeat, clock)
+        yield _Parts(store, roster, heartbeat, model_thread, clock)
 
 
 def _tasks(

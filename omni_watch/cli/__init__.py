@@ -21,6 +21,7 @@ from omni_watch.cli.db import db
 from omni_watch.cli.demo import demo
 from omni_watch.cli.doctor import doctor
 from omni_watch.cli.models import models
+from omni_watch.cli.quiet import quiet
 from omni_watch.cli.replay import replay
 from omni_watch.cli.run import run
 from omni_watch.cli.say import say
@@ -51,7 +52,7 @@ def cli() -> None:
     """
 
 
-for command in (run, say, task, teach, replay, demo, alerts, doctor, models, config, db):
+for command in (run, say, task, teach, replay, demo, alerts, quiet, doctor, models, config, db):
     cli.add_command(command)
 add_shared_options(cli)
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from omni_watch.cli.shell import Shell, pass_shell
 from omni_watch.cli.shown import table
-from omni_watch.config.settings import settings_as_shown
+from omni_watch.config.settings import Settings, settings_as_shown
 
 
 @click.group()
@@ -37,8 +37,14 @@ def check(shell: Shell) -> None:
     settings = shell.settings(is_file_needed=True).with_feeds()
     count = len(settings.feeds)
     shell.say(
-        {"ok": True, "file": str(settings.origin), "feeds": [feed.name for feed in settings.feeds]},
+        {
+            "ok": True,
+            "file": str(settings.origin),
+            "feeds": [feed.name for feed in settings.feeds],
+            "engine": {"kind": settings.engine.kind, "checkpoint": settings.model.path},
+        },
         f"[green]{escape(str(settings.origin))} is right[/]: {count} feed{'s' * (count != 1)}",
+        f"engine: {escape(_engine(settings))}",
     )
 
 
@@ -58,6 +64,14 @@ def show(shell: Shell) -> None:
         made.add_row(key, escape(_text(value)))
     origin = f"from {settings.origin}" if settings.origin else "no configuration file; these are the defaults"
     shell.say({"file": settings.origin and str(settings.origin), "settings": shown}, escape(origin), made)
+
+
+def _engine(settings: Settings) -> str:
+    """What is asked for; whether it can be had is found out by looking at the checkpoint, as the doctor does."""
+    kind, path = settings.engine.kind, settings.model.path
+    if kind == "auto":
+        return "embedded" if path is None else f"minicpm-o with {path}, else embedded; `omni-watch doctor` says which"
+    return f"{kind} with {path}" if kind == "minicpm-o" else kind
 
 
 def _flat(shown: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

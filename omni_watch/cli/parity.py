@@ -70,6 +70,8 @@ def parity_verdict(document: Mapping[str, Any]) -> Iterator[str]:
             f"The recorded decisions were imposed; {decisions['otherwise']} of {decisions['imposed']} "
             f"would have been others in {document['dtype']}."
         )
+    if document["arithmetic"] == "COMPATIBLE":
+        yield "Compared in the arithmetic that all processors share; this one's own rounds differently."
     yield "[green]The model is the recorded one.[/]" if document["ok"] else "[red]The model is not the recorded one.[/]"
 
 

@@ -88,6 +88,9 @@ class House(Protocol):
     def forget_examples(self, task: Task, example_id: str | None, label: Label | None) -> int:
         """Forget one example, those of a label, or (neither given) all; how many."""
 
+    def quiet(self) -> None:
+        """End what companions are saying. RequestError when no daemon runs."""
+
     def alerts(self, limit: int, task_id: str | None = None) -> Sequence[tuple[Alert, Sequence[Delivery]]]:
         """Newest first, each with its deliveries."""
 

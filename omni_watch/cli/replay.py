@@ -51,7 +51,7 @@ def replay(shell: Shell, clip: Path, tasks: tuple[str, ...], teach: Path | None,
         settings = replace(settings, engine=replace(settings.engine, kind=engine))
     with _progress(shell) as on_progress:
         document = shell.application.replay(settings, clip, tasks=tasks, teach=teach, on_progress=on_progress)
-    shell.say(document, *_asks(document), _alerts(document), _summary(document))
+    shell.say(document, *_warnings(document), *_asks(document), _alerts(document), _summary(document))
 
 
 @contextmanager
@@ -72,6 +72,10 @@ def clock_text(seconds: float) -> str:
     minutes, rest_s = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     return (f"{hours}:" if hours else "") + f"{minutes:02d}:{rest_s:04.1f}"
+
+
+def _warnings(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"[yellow]{escape(warning)}[/]" for warning in document["warnings"])
 
 
 def _asks(document: Mapping[str, Any]) -> Iterator[str]:

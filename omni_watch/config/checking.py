@@ -196,7 +196,10 @@ class ModelSection(Section):
     confirm_in: int = Field(default=3, ge=1, le=10, description="a whole number from confirm_of to 10")
     second_opinion: bool = Field(default=False, description="true or false")
     forced_picture_s: float = Field(default=5.0, ge=0, le=60, description="seconds, from 0 (every picture) to 60")
+    speak_requests: bool = Field(default=False, description="true or false")
     voice: Literal["daemon", "model"] = Field(default="daemon", description='"daemon" or "model"')
+    voice_sample: Text | None = Field(default=None, description="the path of a recording of 1 to 30 s")
+    voice_python: Text | None = Field(default=None, description="the path of a Python program")
     step_limit_s: float = Field(default=30.0, ge=1, le=3600, description="seconds, from 1 to 3600")
 
     @field_validator("revision")
@@ -279,6 +282,8 @@ class ConfigFile(Section):
             raise ConfigError(*problems) from error
         if checked.engine.kind == "minicpm-o" and checked.model.path is None:
             problems.append('engine.kind: "minicpm-o" needs model.path; name the folder of its checkpoint')
+        if checked.model.voice == "model" and checked.model.voice_sample is None:
+            problems.append('model.voice: "model" needs model.voice_sample, a recording of the voice it shall have')
         if problems:
             raise ConfigError(*problems)
         return checked

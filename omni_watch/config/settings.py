@@ -120,7 +120,10 @@ class ModelSettings:
     confirm_in: int = 3  # ... among the last so many
     second_opinion: bool = False
     forced_picture_s: float = 5.0  # a picture that has not changed is shown again after so long
-    voice: Literal["daemon", "model"] = "daemon"
+    speak_requests: bool = False  # whether a session begins with hearing the tasks
+    voice: Literal["daemon", "model"] = "daemon"  # of companions
+    voice_sample: Path | None = None  # a recording of the voice that the model shall speak with
+    voice_python: Path | None = None  # of the environment in which its codec is installed; None: ours
     step_limit_s: float = 30.0  # a step that takes longer ends the process
 
 
@@ -263,7 +266,8 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "urgent_expiry_s": voice.urgent_expiry_s,
         },
         "engine": {"kind": settings.engine.kind, "threads": settings.engine.threads},
-        "model": asdict(settings.model),
+        "model": asdict(settings.model)
+        | {name: _plain(getattr(settings.model, name)) for name in ("voice_sample", "voice_python")},
         "models": {"folder": str(settings.models_dir)},
         "retention": {
             "alerts_days": settings.retention.alerts_days,
@@ -341,7 +345,12 @@ def _mqtt(section: MqttSection) -> MqttSettings:
 
 
 def _model(section: ModelSection, place: Place) -> ModelSettings:
-    return ModelSettings(**section.model_dump() | {"path": _checkpoint(section.path, place)})
+    paths = {
+        "path": _checkpoint(section.path, place),
+        "voice_sample": _folder(section.voice_sample, place),
+        "voice_python": _folder(section.voice_python, place),
+    }
+    return ModelSettings(**section.model_dump() | paths)
 
 
 def _checkpoint(written: str | None, place: Place) -> str | None:

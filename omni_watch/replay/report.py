@@ -46,6 +46,7 @@ class Replayed:
     clip: str
     duration_s: float
     engine: str
+    warnings: Sequence[str]  # what a person should know before trusting it
     tasks: Sequence[Task]
     plans: Sequence[Plan]
     alerts: Sequence[Alert]
@@ -60,6 +61,7 @@ class Replayed:
             "clip": self.clip,
             "duration_s": round(self.duration_s, 3),
             "engine": self.engine,
+            "warnings": list(self.warnings),
             "tasks": [_task(task, plans[task.id]) for task in self.tasks],
             "alerts": [_alert(alert) for alert in self.alerts],
             "units": {"count": self.tally.units, "missed": self.tally.missed, "step_ms": self.tally.step_ms()},

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
 from omni_watch.domain.decisions import Decision
 from omni_watch.domain.errors import ModelError
@@ -80,6 +83,28 @@ class Step:
     unit: Unit
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LivePiece:
+    """A piece of what an engine says with a voice of its own: to be played right after the one before it, now or never.
+
+    A turn begins with a piece without sound, which comes before the decision in which its first word was said; it ends
+    with one that `ends_turn`, possibly without sound too.
+    """
+
+    feed: str
+    turn: int  # counts the turns of this feed's voice, from 0
+    at_s: float  # feed timeline, the end of the unit that said it
+    pcm: bytes = b""  # int16 little-endian, mono
+    rate_hz: int
+    ends_turn: bool = False
+    is_lost: bool = False  # the rest of the turn could not be made into sound
+
+
+Aloud = Callable[[LivePiece], None]  # any thread; must return at once
+Pronounce = Callable[[str, Language], NDArray[np.float32] | None]
+"""A sentence as [n] samples at 16 kHz; None where no voice can say it. May take seconds; not on the model thread."""
+
+
 class DuplexModel(Protocol):
     """An engine: decides each second, by itself, to listen or to speak."""
 
@@ -107,6 +132,10 @@ class DuplexModel(Protocol):
     def work_ahead(self) -> bool:
         """Do one piece of work that no unit waits for (make ready what will be needed soon); whether there is more.
         Model thread only, and only while no unit waits."""
+
+    def hush(self, feed: str) -> None:
+        """End what is being said on a feed with a voice of the engine's own: no further piece of it comes, and the
+        model ends its turn with the next unit. Without such a voice, nothing happens. Any thread."""
 
     def close(self) -> None:
         """Free the engine. After the last session was closed."""

@@ -71,6 +71,11 @@ class ModelThread:
         """Free what a session holds, before the next step. ModelError: the engine hangs."""
         await self._ask(self._closings, session, None)
 
+    async def rest(self) -> None:
+        """Return once nothing is left to do, not even ahead: what comes next then meets the same state each time."""
+        while self._is_busy and self._broken is None:
+            await self._idle.wait()
+
     async def stop(self) -> None:
         """Let what runs end, within limits; the thread ends after it."""
         self._may_work_ahead = False

@@ -42,6 +42,7 @@ class FakeHouse:
         self.ledger: list[Mark] = []
         self.heard: list[str] = []
         self.answers: dict[str, Request] = {}
+        self.was_hushed = False
 
     def add_task(
         self,
@@ -150,6 +151,9 @@ class FakeHouse:
         )
         self.taught[task.id] = replace(self.taught[task.id], examples=kept)
         return len(before) - len(kept)
+
+    def quiet(self) -> None:
+        self.was_hushed = True
 
     def alerts(self, limit: int, task_id: str | None = None) -> list[Told]:
         return [told for told in self.told if task_id in (None, told[0].task_id)][:limit]

@@ -65,6 +65,9 @@ class FakeModel:
         self.batches.append(list(steps))
         return one_by_one(steps)
 
+    def hush(self, feed: str) -> None:
+        pass
+
     def work_ahead(self) -> bool:
         return False
 

@@ -30,10 +30,11 @@ from omni_watch.duplex.minicpmo.opinion import Opinion
 from omni_watch.duplex.minicpmo.prompts import Presence
 from omni_watch.duplex.minicpmo.senses import Perceived
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
+from omni_watch.duplex.minicpmo.surroundings import Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.tokens import Tokens
-from omni_watch.duplex.minicpmo.watching import MiniCpmSession, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.work import Fed, Feed, Request, Work
-from omni_watch.watch.ports import Step
+from omni_watch.watch.ports import Pronounce, Step
 from tests.fakes.fake_clock import NOON
 from tests.fakes.fake_feed import unit
 from tests.fakes.fake_language import WIDTH, FakeCache, rows, vectors
@@ -82,6 +83,8 @@ class ScriptedBrain:
     tokens: Tokens = field(default_factory=tiny_tokens)
 
     # --- Brain ---
+
+    voice: Tensor | None = None
 
     def ears(self) -> ScriptedEars:
         return ScriptedEars(self)
@@ -187,6 +190,7 @@ class Watch:
     settings: WatchSettings = field(default_factory=WatchSettings)
     feeds: Mapping[str, FeedPlace] = field(default_factory=dict)
     looks_away: bool = False  # whether frames that show nothing new are left out
+    pronounce: Pronounce = lambda _sentence, _language: None
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -198,6 +202,7 @@ class Watch:
             wall=lambda at_s: NOON.astimezone(UTC) + timedelta(seconds=at_s),
             tell=tell,
             eyelid=lambda: StillnessGate() if self.looks_away else None,
+            pronounce=self.pronounce,
         )
         self.engine = MiniCpmEngine(
             self.brain,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -34,6 +35,7 @@ class FakeSpeaker:
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.heard = b""
         self.may_finish = asyncio.Event()
         self.troubles: list[Exception] = []
         self._speaking = 0
@@ -54,6 +56,11 @@ class FakeSpeaker:
         finally:
             self._speaking -= 1
         return "played"
+
+    async def stream(self, pieces: AsyncIterator[bytes], rate_hz: int, label: str) -> str:
+        async for piece in pieces:
+            self.heard += piece
+        return await self.play(b"", label)
 
     async def close(self) -> None: ...
 

@@ -307,6 +307,11 @@ class TestAlerts:
         assert alert["decided_at"] == "2026-11-22T12:00:00.000Z"
         assert [delivery["state"] for delivery in alert["deliveries"]] == ["sent", "expired"]
 
+    def test_companions_can_be_asked_to_be_quiet(self, terminal: Terminal) -> None:
+        assert terminal.type("quiet").out == "Quiet. Alerts will still be told.\n"
+        assert terminal.house.was_hushed
+        assert terminal.type("quiet", "--json").document == {"quiet": True}
+
     def test_a_quiet_house_says_so(self, terminal: Terminal) -> None:
         assert terminal.type("alerts", "list").out == "Nothing was told yet.\n"
 
@@ -316,6 +321,7 @@ class TestReplay:
         "clip": "kettle.mp4",
         "duration_s": 40.0,
         "engine": "embedded",
+        "warnings": [],
         "tasks": [
             {"id": "a", "text": KETTLE, "means": ["taught"], "ask": ""},
             {"id": "b", "text": "the oven", "means": [], "ask": "Show me what hot looks like."},
@@ -420,6 +426,7 @@ class TestConfig:
             "ok": True,
             "file": path,
             "feeds": ["porch"],
+            "engine": {"kind": "auto", "checkpoint": None},
         }
 
     def test_all_mistakes_are_told_at_once_and_a_service_is_not_to_try_again(

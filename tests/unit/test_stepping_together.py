@@ -36,6 +36,9 @@ class PackingModel(FakeModel):
         self.log.append("step")
         return super().step_together(steps)
 
+    def hush(self, feed: str) -> None:
+        pass
+
     def work_ahead(self) -> bool:
         self.log.append("ahead")
         self.ahead -= 1
@@ -123,6 +126,17 @@ async def test_what_nobody_waits_for_is_done_after_a_step_and_only_while_no_unit
     await thread.stop()
     assert model.log[:2] == ["step", "step"], "the second waits, so that nothing is done ahead between them"
     assert "ahead" in model.log
+
+
+async def test_at_rest_all_that_could_be_done_ahead_is_done() -> None:
+    model = PackingModel(ahead=3)
+    model.may_step.set()
+    thread = ModelThread(model)
+    await thread.rest()
+    await thread.step(session(model, "a"), unit(0, feed="a"))
+    await thread.rest()
+    assert model.log == ["step", "ahead", "ahead", "ahead"]
+    await thread.stop()
 
 
 async def test_a_session_is_closed_on_the_model_thread_before_the_next_step(

@@ -62,6 +62,9 @@ class EmbeddedEngine:
         """All is made ready by `open`."""
         return False
 
+    def hush(self, feed: str) -> None:
+        """This engine has no voice."""
+
     def close(self) -> None:
         """Nothing is held beyond the Python objects."""
 

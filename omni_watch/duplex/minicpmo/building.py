@@ -7,7 +7,9 @@ torch.
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from math import prod
@@ -18,22 +20,33 @@ import torch
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Language
-from omni_watch.duplex.minicpmo.checkpoint import DTYPES, Checkpoint, open_checkpoint, resolve
+from omni_watch.duplex.minicpmo.checkpoint import DTYPES, Checkpoint, find, open_checkpoint, resolve
 from omni_watch.duplex.minicpmo.control import ControlSettings
-from omni_watch.duplex.minicpmo.engine import FeedPlace, MiniCpmEngine, SharedBrain
+from omni_watch.duplex.minicpmo.engine import FeedPlace, MiniCpmEngine, OwnVoice, SharedBrain
 from omni_watch.duplex.minicpmo.planning import FeedSenses
 from omni_watch.duplex.minicpmo.prompts import Presence
-from omni_watch.duplex.minicpmo.room import Quantization, free_memory
+from omni_watch.duplex.minicpmo.room import Quantization, device_named, free_memory
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
-from omni_watch.duplex.minicpmo.watching import Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.surroundings import Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.vocoder import (
+    ASSETS,
+    Codec,
+    CodecProcess,
+    CodecVocoder,
+    check_assets,
+    codec_command,
+    open_token2wav,
+)
+from omni_watch.duplex.minicpmo.voice import ReferenceVoice, read_reference_voice
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
-from omni_watch.watch.ports import TextSimilarity
+from omni_watch.watch.ports import Aloud, Pronounce, TextSimilarity
 from omni_watch.watch.tongues import Tongue
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
 
 LARGEST_ON_CPU: Final = 1_500_000_000  # weights; more than that takes several seconds for one, on any processor
 PROGRESS_STEPS: Final = 10
+FETCHING_EVERY_S: Final = 20.0  # it is told that fetching goes on; a starting service is given 60 s each time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +67,10 @@ class MiniCpmSettings:
     carried_units: int = 16
     control: ControlSettings = field(default_factory=ControlSettings)
     forced_picture_s: float = 5.0
+    speak_requests: bool = False
     voice: Literal["daemon", "model"] = "daemon"
+    voice_sample: Path | None = None  # a recording of the voice that the model shall speak with
+    voice_python: Path | None = None  # the Python of the codec's own environment; None: ours
     language: Language = "en"
     zone: tzinfo | None = None
     feeds: Mapping[str, FeedPlace] = field(default_factory=dict)
@@ -82,9 +98,10 @@ def fit(settings: MiniCpmSettings, *, is_asked: bool) -> str:
     Raises:
         ModelError: it cannot; says what would mend it.
     """
-    if not Path(settings.path).expanduser().is_dir() and "/" in settings.path and settings.revision is not None:
-        return f"{settings.path} at {settings.revision[:12]} is fetched at the first start, if it is not here yet"
-    return _fit(open_checkpoint(resolve(settings.path, settings.revision)), settings, is_asked=is_asked).why
+    folder = find(settings.path, settings.revision)
+    if folder is None:
+        return f"{settings.path} at {str(settings.revision)[:12]} is not here yet; it is fetched at the first start"
+    return _fit(open_checkpoint(folder), settings, is_asked=is_asked).why
 
 
 def build(
@@ -94,28 +111,45 @@ def build(
     tongues: Sequence[Tongue],
     similarity: TextSimilarity | None,
     tell: Tell,
+    aloud: Aloud | None = None,
+    pronounce: Pronounce | None = None,
+    is_asked: bool = True,
 ) -> MiniCpmEngine:
     """The engine with its weights in place; minutes for a large checkpoint on a slow disk.
 
+    `aloud` plays what companions say with the model's own voice; None: nobody would hear it. Where that voice is wished
+    and cannot be had, the reason is told, and the daemon's voices speak. `pronounce` says the tasks to the model, where
+    that is wished. `is_asked`: as for `fit`, which may not have seen the checkpoint: one that is fetched now.
+
     Raises:
-        ModelError: the checkpoint cannot be used, or does not fit.
+        ModelError: the checkpoint cannot be fetched or used, or does not fit.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    found = _fit(open_checkpoint(resolve(settings.path, settings.revision)), settings, is_asked=True)
+    found = _fit(open_checkpoint(_folder(settings, tell)), settings, is_asked=is_asked)
     tell("loading", what=f"the model, {found.why}")
     checkpoint = found.checkpoint
-    model = checkpoint.load(
-        device=found.device,
-        dtype=found.dtype,
-        quantization=settings.smaller,
-        with_speech=settings.voice == "model",
-        progress=_Progress(tell),
-    )
+    with ExitStack() as if_it_fails:
+        sample, voice = _own_voice(settings, checkpoint, tell, aloud)
+        if voice is not None:
+            if_it_fails.callback(voice.vocoder.close)
+        model = checkpoint.load(
+            device=found.device,
+            dtype=found.dtype,
+            quantization=settings.smaller,
+            with_speech=voice is not None,
+            progress=_Progress(tell),
+        )
+        if_it_fails.pop_all()
     gc.collect()
-    brain = SharedBrain(model, checkpoint.tokens, window=_window(settings), bias=settings.control.bias)
+    brain = SharedBrain(model, checkpoint.tokens, window=_window(settings), bias=settings.control.bias, voice=sample)
     around = Surroundings(
-        tongues=tongues, similarity=similarity, wall=wall, tell=tell, eyelid=lambda: _eyelid(settings)
+        tongues=tongues,
+        similarity=similarity,
+        wall=wall,
+        tell=tell,
+        eyelid=lambda: _eyelid(settings),
+        pronounce=pronounce if pronounce is not None and settings.speak_requests else _nobody_pronounces,
     )
     return MiniCpmEngine(
         brain,
@@ -131,7 +165,67 @@ def build(
         ),
         around=around,
         feeds=settings.feeds,
+        voice=voice,
     )
+
+
+def _folder(settings: MiniCpmSettings, tell: Tell) -> Path:
+    """Where the checkpoint is, fetched if need be; the service manager is told that it goes on, for hours perhaps."""
+    if (folder := find(settings.path, settings.revision)) is not None:
+        return folder
+    has_ended = threading.Event()
+
+    def tell_on() -> None:
+        tell("loading", what=f"{settings.path}, which is being fetched")
+        while not has_ended.wait(FETCHING_EVERY_S):
+            tell("loading", what=f"{settings.path}, which is still being fetched")
+
+    telling = threading.Thread(target=tell_on, name="fetching", daemon=True)
+    telling.start()
+    try:
+        return resolve(settings.path, settings.revision)
+    finally:
+        has_ended.set()
+        telling.join()
+
+
+def _own_voice(
+    settings: MiniCpmSettings, checkpoint: Checkpoint, tell: Tell, aloud: Aloud | None
+) -> tuple[torch.Tensor, OwnVoice] | tuple[None, None]:
+    """The voice's recording, [n] at 16 kHz, and what makes codes into sound; nothing, where nobody would hear it."""
+    companions = [place for place in settings.feeds.values() if place.presence is Presence.COMPANION]
+    if settings.voice != "model" or aloud is None or not companions:
+        return None, None
+    try:
+        sample, codec = _voice_of(settings, checkpoint)
+    except ModelError as error:
+        tell("model.lacking", ability="speak with MiniCPM-o's own voice", mend=str(error))
+        return None, None
+
+    def failed(error: ModelError) -> None:
+        tell("voice.failed", why=str(error))
+
+    return torch.from_numpy(sample.samples), OwnVoice(CodecVocoder(codec), aloud, failed)
+
+
+def _voice_of(settings: MiniCpmSettings, checkpoint: Checkpoint) -> tuple[ReferenceVoice, Codec]:
+    """ModelError: a recording, the codec's files, its package or its card is missing."""
+    if checkpoint.config.speech is None:
+        raise ModelError(f"{checkpoint.folder} holds no speech decoder; use the whole published checkpoint")
+    if settings.voice_sample is None:
+        raise ModelError("name a recording of the voice that it shall speak with, 1 to 30 s, in model.voice_sample")
+    sample = read_reference_voice(settings.voice_sample)
+    assets = checkpoint.folder / ASSETS
+    if settings.voice_python is None:
+        return sample, open_token2wav(assets, sample.path)
+    check_assets(assets)
+    codec = CodecProcess(codec_command(settings.voice_python, assets, sample.path))
+    codec.start()
+    return sample, codec
+
+
+def _nobody_pronounces(_sentence: str, _language: Language) -> None:
+    return None
 
 
 class _Progress:
@@ -186,19 +280,10 @@ def _devices(wanted: str) -> list[torch.device]:
     Raises:
         ModelError: a graphics card is asked for that is not there.
     """
-    cards = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     if wanted == "auto":
+        cards = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
         return [*sorted(cards, key=lambda card: -(free_memory(card) or 0)), torch.device("cpu")]
-    device = torch.device(wanted)
-    if device.type == "cpu":
-        return [device]
-    card = torch.device("cuda", device.index or 0)
-    if card not in cards:
-        raise ModelError(
-            f"model.device: {wanted!r} is not there; torch {torch.__version__} finds "
-            f"{', '.join(map(str, cards)) or 'no graphics card'}"
-        )
-    return [card]
+    return [device_named(wanted, key="model.device")]
 
 
 def _dtype(device: torch.device, wanted: str) -> torch.dtype:

@@ -56,6 +56,8 @@ _WEIGHT_NORM: Final[Mapping[str, str]] = {
 }
 _MULTIPLIED_OUT: Final = re.compile(r"tts\.head_code\.\d+\.weight")  # as some conversions store it
 _MOST_LISTED: Final = 10
+_EMBEDDINGS: Final = "llm.model.embed_tokens.weight"
+_HEAD: Final = "llm.lm_head.weight"
 _DECODER_LAYER: Final = re.compile(r"(?:llm|tts)\.model\.layers\.\d+")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -205,6 +207,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config = read_config(raw)
     _check_heads(config)
     stored = _current_names(read_headers(folder))
+    if raw.get("tie_word_embeddings") and _EMBEDDINGS in stored:
+        stored.setdefault(_HEAD, stored[_EMBEDDINGS])  # stored once, used twice
     config = _as_stored(config, stored)
     tokens = Tokens.read(folder)
     used = _checked(folder, config, stored)
@@ -225,6 +229,16 @@ def resolve(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
     Raises:
         ModelError: neither a folder nor an id with a commit; or it cannot be fetched (try again when the hub is there).
     """
+    folder = find(path_or_hub_id, revision)
+    return folder if folder is not None else _fetched(str(path_or_hub_id), str(revision))
+
+
+def find(path_or_hub_id: str | Path, revision: str | None = None) -> Path | None:
+    """As `resolve`, but the network is never asked: None for a snapshot that is not here whole.
+
+    Raises:
+        ModelError: neither a folder nor an id with a commit.
+    """
     folder = Path(path_or_hub_id).expanduser()
     hub_id = str(path_or_hub_id)
     if hub_id and folder.is_dir():
@@ -236,24 +250,32 @@ def resolve(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
             f"{hub_id}: revision is {revision!r}; expected the 40 hexadecimal digits of a commit, so that what runs "
             "in the house does not change by itself (the repository's page lists them under Files, History)"
         )
-    return _snapshot(hub_id, revision)
+    return _cached(hub_id, revision)
 
 
-def _snapshot(hub_id: str, revision: str) -> Path:
+def _cached(hub_id: str, revision: str) -> Path | None:
     from huggingface_hub import snapshot_download  # takes a while to import, and is needed here alone
 
     try:
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=[*DATA_FILES], local_files_only=True))
         read_headers(folder)
     except (OSError, ModelError):  # not here, or not whole
-        pass
-    else:
-        return folder
+        return None
+    return folder
+
+
+def _fetched(hub_id: str, revision: str) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # not OSErrors: what it does not wrap
+
     try:
+        # asked once: without this, a hub that is away is told of after six tries, half a minute later
+        get_hf_file_metadata(hf_hub_url(hub_id, CONFIG, revision=revision))
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[*DATA_FILES]))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        why = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"{hub_id} at {revision} cannot be fetched: {error}; see that the hub can be reached and that the id and "
+            f"{hub_id} at {revision} cannot be fetched: {why}; see that the hub can be reached and that the id and "
             "the commit exist, or download it elsewhere and give the folder",
             can_retry=True,
         ) from error

@@ -58,6 +58,7 @@ class AudioConfig:
     max_positions: int
     layer_norm_eps: float
     pool_step: int
+    voice_block: int = 50  # positions of a whole sound that see each other: a second of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +102,24 @@ def read_config(raw: Mapping[str, Any]) -> ModelConfig:
             "point model.path at the folder of that checkpoint"
         )
     root = _Section(raw, "")
+    _refuse_other_arithmetic(root, has_speech=bool(raw.get("init_tts", True) and raw.get("tts_config")))
     return ModelConfig(
         language=_language(root),
         vision=_vision(root),
         audio=_audio(root),
         speech=_speech(root.section("tts_config")) if raw.get("init_tts", True) and raw.get("tts_config") else None,
     )
+
+
+def _refuse_other_arithmetic(root: _Section, *, has_speech: bool) -> None:
+    """What this package always computes, and a file could ask to be otherwise; wrong numbers would be the answer."""
+    root.require("hidden_act", "silu")
+    root.require("attention_bias", False)
+    root.require("rope_scaling", None)
+    root.section("vision_config").require("hidden_act", "gelu_pytorch_tanh")
+    root.section("audio_config").require("activation_function", "gelu")
+    if has_speech:
+        root.section("tts_config").require("hidden_act", "silu")
 
 
 class _Section:
@@ -127,6 +140,15 @@ class _Section:
         if isinstance(found, bool) or not isinstance(found, int) or found < 1:
             raise ModelError(f"config.json: {self._name}{key} is {found!r}; expected a whole number above 0")
         return found
+
+    def require(self, key: str, expected: str | bool | None) -> None:
+        """ModelError when the key is there with another value."""
+        found = self._raw.get(key, expected)
+        if found != expected:
+            raise ModelError(
+                f"config.json: {self._name}{key} is {found!r}; expected {expected!r}: nothing else is computed here, "
+                "and no published checkpoint asks for it"
+            )
 
     def number(self, key: str, default: float) -> float:
         found = self._raw.get(key, default)
@@ -178,6 +200,7 @@ def _audio(root: _Section) -> AudioConfig:
         max_positions=audio.size("max_source_positions", 1500),
         layer_norm_eps=1e-5,  # Whisper's; its configuration has no key for it
         pool_step=root.size("audio_pool_step", 5),
+        voice_block=max(int(root.number("audio_chunk_length", 1.0) * 50), 1),
     )
 
 
@@ -189,12 +212,12 @@ def _speech(speech: _Section) -> SpeechConfig:
         num_layers=speech.size("num_hidden_layers"),
         num_heads=num_heads,
         num_kv_heads=speech.size("num_key_value_heads", num_heads),
-        rope_theta=speech.number("rope_theta", 1e4),  # Llama's default: the published file does not set it
-        rms_norm_eps=speech.number("rms_norm_eps", 1e-6),
+        rope_theta=1e4,  # Llama's defaults: the published code builds the decoder with them, whatever the file says
+        rms_norm_eps=1e-6,
         max_positions=speech.size("max_position_embeddings", 4096),
         num_audio_tokens=speech.size("num_audio_tokens"),
         num_text_tokens=speech.size("num_text_tokens"),
         audio_bos_token_id=speech.size("audio_bos_token_id"),
-        temperature=0.8,  # the duplex loop's own; the file's top_p and top_k belong to other modes
-        repetition_penalty=speech.number("repetition_penalty", 1.05),
+        temperature=0.8,  # the duplex loop's own; the file's top_p, top_k and repetition_penalty belong to other modes
+        repetition_penalty=1.05,
     )

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Draw: TypeAlias = Callable[[Tensor], Tensor]
 """Probabilities [n] -> the index of one of them, int64 without dimensions, on the same device."""
 
-HISTORY: Final = 512  # tokens remembered; the longest repetition window the published settings use
+HISTORY: Final = 4096  # tokens remembered, and the longest repetition window
+PUBLISHED_WINDOW: Final = 512  # the published settings' own
 SPARE_CANDIDATES: Final = 44  # beyond top_k: room for logits that tie with the k-th, frequent in bf16
 
 
@@ -41,7 +42,7 @@ class DecodingConfig:
     top_k: int = 20  # 0: all
     top_p: float = 0.8  # 0: all
     repetition_penalty: float = 1.05  # above 1 discourages what was said lately, below 1 encourages it
-    repetition_window: int = HISTORY
+    repetition_window: int = PUBLISHED_WINDOW
     length_penalty: float = 1.1  # above 1 makes the end of a turn less likely
     listen_prob_scale: float = 1.0  # 2.0 doubles the odds of listening against every other token
     listen_top_k: int | None = None  # listen whenever <|listen|> is among so many most likely ones

@@ -29,14 +29,17 @@ from omni_watch.duplex.minicpmo.opinion import Examiner, Opinion, OpinionSetting
 from omni_watch.duplex.minicpmo.pictures import pictures_of
 from omni_watch.duplex.minicpmo.planning import FeedSenses, plan
 from omni_watch.duplex.minicpmo.prompts import Presence
-from omni_watch.duplex.minicpmo.senses import Perceived, Senses
+from omni_watch.duplex.minicpmo.senses import Perceived, Senses, voice_vectors
+from omni_watch.duplex.minicpmo.surroundings import Brain, Surroundings, WatchSettings
 from omni_watch.duplex.minicpmo.tokens import Tokens
-from omni_watch.duplex.minicpmo.watching import Brain, MiniCpmSession, Surroundings, WatchSettings
+from omni_watch.duplex.minicpmo.vocoder import Vocoder
+from omni_watch.duplex.minicpmo.voice import ModelVoice
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.duplex.minicpmo.weights import MiniCpmO, run_together
 from omni_watch.duplex.minicpmo.windows import Off, Window
 from omni_watch.duplex.minicpmo.work import Work
 from omni_watch.watch.briefing import BriefedTask, Briefing, Plan
-from omni_watch.watch.ports import DuplexSession, Step
+from omni_watch.watch.ports import Aloud, DuplexSession, Step
 
 T = TypeVar("T")
 Run = Callable[[Sequence[Work[Any]]], Sequence[Any]]  # drives works together: each one's result, or its ModelError
@@ -52,11 +55,36 @@ class FeedPlace:
     senses: FeedSenses = field(default_factory=FeedSenses)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnVoice:
+    """How companions speak with the model's own voice."""
+
+    vocoder: Vocoder
+    aloud: Aloud
+    failed: Callable[[ModelError], None] = lambda _error: None  # a turn could not be spoken; voice thread
+
+
 class SharedBrain:
     """Implements `watching.Brain` by the weights. Model thread only."""
 
-    def __init__(self, model: MiniCpmO, tokens: Tokens, *, window: Window | None = None, bias: float = 0.0) -> None:
-        """`bias` is for the companion, whose own decoder decides; watching weighs each margin itself."""
+    def __init__(
+        self,
+        model: MiniCpmO,
+        tokens: Tokens,
+        *,
+        window: Window | None = None,
+        bias: float = 0.0,
+        voice: Tensor | None = None,
+    ) -> None:
+        """`bias` is for the companion, whose own decoder decides; watching weighs each margin itself.
+
+        `voice` [n] float32 samples at 16 kHz: how a companion shall sound; it then makes speech codes as well.
+
+        Raises:
+            ModelError: a voice is wanted, and the checkpoint was loaded without its speech decoder.
+        """
+        if voice is not None and model.tts is None:
+            raise ModelError("the model has no speech decoder, so it cannot speak with a voice of its own")
         self._model = model
         self._tokens = tokens
         self._mel = MelFrontEnd(model.config.audio)
@@ -64,18 +92,25 @@ class SharedBrain:
         self._watching = DialogueConfig(window=window or Off())
         own = replace(self._watching.decoding, listen_prob_scale=exp(-bias))
         self._accompanying = replace(self._watching, decoding=own)
+        self._voice = None if voice is None else self._as_heard(voice)
 
     @property
     def tokens(self) -> Tokens:
         return self._tokens
+
+    @property
+    def voice(self) -> Tensor | None:
+        return self._voice
 
     def ears(self) -> Senses:
         return Senses(self._mel, self._model.apm)
 
     def mind(self, presence: Presence) -> Mind:
         if presence is Presence.COMPANION:
-            config = self._accompanying
-            return Mind(self._tokens, self._model.llm, config, decoder=Decoder(self._tokens, config.decoding))
+            config, tts = self._accompanying, self._model.tts
+            speech = None if self._voice is None or tts is None else tts.start()
+            decoder = Decoder(self._tokens, config.decoding)
+            return Mind(self._tokens, self._model.llm, config, decoder=decoder, speech=speech)
         decoder = SentenceDecoder(self._tokens, DecodingConfig())
         return Mind(self._tokens, self._model.llm, self._watching, decoder=decoder)
 
@@ -90,6 +125,11 @@ class SharedBrain:
 
     def run(self, works: Sequence[Work[T]]) -> Sequence[T | ModelError]:
         return run_together(self._model, works)
+
+    @torch.inference_mode()
+    def _as_heard(self, voice: Tensor) -> Tensor:
+        model = self._model
+        return voice_vectors(voice, self._mel, model.apm, model.audio_projection_layer)
 
 
 class MiniCpmEngine:
@@ -108,8 +148,12 @@ class MiniCpmEngine:
         settings: WatchSettings,
         around: Surroundings,
         feeds: Mapping[str, FeedPlace] | None = None,
+        voice: OwnVoice | None = None,
     ) -> None:
-        """`speak` and `listen` are the tokens whose logits are compared; feeds that are not named are watched."""
+        """`speak` and `listen` are the tokens whose logits are compared; feeds that are not named are watched.
+
+        `voice` is closed with the engine; without it, the daemon's voices speak for companions.
+        """
         self._brain = brain
         self._run = run
         self._speak = speak
@@ -117,6 +161,8 @@ class MiniCpmEngine:
         self._settings = settings
         self._around = around
         self._feeds = feeds or {}
+        self._own_voice = voice
+        self._voices = {} if voice is None else _voices(voice, self._feeds)
         self._sessions: list[MiniCpmSession] = []  # those that were stepped and live, the last stepped last
 
     def plan(self, briefed: BriefedTask) -> Plan:
@@ -126,16 +172,20 @@ class MiniCpmEngine:
         return max(plans, key=lambda one: len(one.means))
 
     def open(self, briefing: Briefing, after: DuplexSession | None = None) -> MiniCpmSession:
-        """At once: what is heavy happens at the first step, on the model thread."""
+        """At once, but for pronouncing the tasks where that is wished; what else is heavy happens at the first step, on
+        the model thread."""
         place = self._feeds.get(briefing.feed, FeedPlace())
-        return MiniCpmSession(
+        session = MiniCpmSession(
             briefing,
             self._brain,
             replace(self._settings, presence=place.presence),
             self._around,
             step=self._step_one,
             after=after if isinstance(after, MiniCpmSession) else None,
+            voice=self._voices.get(briefing.feed),
         )
+        session.rehearse()
+        return session
 
     @torch.inference_mode()
     def step_together(self, steps: Sequence[Step]) -> Sequence[Decision | ModelError]:
@@ -156,10 +206,18 @@ class MiniCpmEngine:
             return True
         return False
 
+    def hush(self, feed: str) -> None:
+        if (voice := self._voices.get(feed)) is not None:
+            voice.stop()
+
     def close(self) -> None:
         for session in self._sessions:
             session.close()
         self._sessions.clear()
+        for voice in self._voices.values():
+            voice.close()
+        if self._own_voice is not None:
+            self._own_voice.vocoder.close()
 
     def _note(self, session: MiniCpmSession) -> None:
         if session in self._sessions:
@@ -172,6 +230,15 @@ class MiniCpmEngine:
         if isinstance(result, ModelError):
             raise result
         return result
+
+
+def _voices(own: OwnVoice, feeds: Mapping[str, FeedPlace]) -> dict[str, ModelVoice]:
+    """One for each companion."""
+    return {
+        name: ModelVoice(own.vocoder, own.aloud, feed=name, failed=own.failed)
+        for name, place in feeds.items()
+        if place.presence is Presence.COMPANION
+    }
 
 
 class _Batch:

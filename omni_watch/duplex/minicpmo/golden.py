@@ -11,9 +11,11 @@ Beside them lies a whole checkpoint, of any sizes. What a folder does not record
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile
@@ -28,6 +30,7 @@ from omni_watch.duplex.minicpmo.decoding import DecodingConfig
 from omni_watch.duplex.minicpmo.windows import Basic, Context, Off, Window
 
 FULL_SCALE: Final = 32_768.0  # int16 to -1..1
+_DAMAGED: Final = (OSError, EOFError, ValueError, RuntimeError, BadZipFile, LZMAError, zlib.error)  # what numpy raises
 
 # a session's name for a setting of `DecodingConfig`
 DECODING_KEYS: Final[Mapping[str, str]] = {
@@ -48,12 +51,16 @@ class Arrays:
     """The tensors of one `.npz`; empty if there is no such file."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._loaded = _read_arrays(path) if path.is_file() else {}
 
     def __contains__(self, key: str) -> bool:
         return key in self._loaded
 
     def __getitem__(self, key: str) -> Tensor:
+        """ModelError when there is none of that name."""
+        if key not in self._loaded:
+            raise ModelError(f"{self._path} has no {key!r}, which the recorded sessions name; copy the folder again")
         return torch.from_numpy(self._loaded[key])
 
     def numbered(self, prefix: str) -> list[tuple[int, Tensor]]:
@@ -141,11 +148,19 @@ class RecordedSession:
         frames = [self.inputs[f"frame_{number:02d}"].numpy() for number in raw.get("frames") or ()]
         slices = raw.get("max_slice_nums", 1)
         return RecordedUnit(
-            sound=None if raw.get("audio") is None else self._sound[raw["audio"]],
+            sound=None if raw.get("audio") is None else self._row(raw["audio"]),
             frames=frames,
             max_slices=[slices] * len(frames) if isinstance(slices, int) else slices,
             force_listen=bool(raw.get("force_listen", False)),
         )
+
+    def _row(self, number: int) -> Tensor:
+        if not 0 <= number < len(self._sound):
+            raise ModelError(
+                f"session {self.name}: second {number} of sound, and inputs.npz has {len(self._sound)}; "
+                "copy the folder again"
+            )
+        return self._sound[number]
 
     @cached_property
     def _sound(self) -> Tensor:
@@ -189,7 +204,7 @@ def read_golden(folder: Path) -> Golden:
             name=each["name"],
             raw=each,
             inputs=inputs,
-            expected=_read_json(_present(folder / f"expected_{each['name']}.json")),
+            expected=_read_expected(_present(folder / f"expected_{each['name']}.json"), len(each["units"])),
             arrays=Arrays(folder / f"expected_{each['name']}.npz"),
         )
         for each in raw
@@ -214,6 +229,14 @@ def _present(path: Path) -> Path:
     return path
 
 
+def _read_expected(path: Path, units: int) -> Mapping[str, Any]:
+    expected: Mapping[str, Any] = _read_json(path)
+    found = len(expected.get("units", ())) if isinstance(expected, dict) else 0
+    if found != units:
+        raise ModelError(f"{path} has {found} units, and its session {units}; copy the folder again")
+    return expected
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -225,5 +248,5 @@ def _read_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, BadZipFile) as error:
+    except _DAMAGED as error:
         raise ModelError(f"{path} cannot be read as numpy arrays: {error}; copy the folder again") from error

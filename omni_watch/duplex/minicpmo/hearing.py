@@ -128,7 +128,7 @@ class HearingEncoder(nn.Module):
             )
         rows = self._convolved(mel)
         memory = self._memory(len(rows))
-        bounds = [*range(0, len(rows), POSITIONS_PER_UNIT), len(rows)]
+        bounds = [*range(0, len(rows), self.config.voice_block), len(rows)]
         return self._encode(rows, [Span(memory, start, end) for start, end in pairwise(bounds)])
 
     def _memory(self, capacity: int) -> HearingMemory:

@@ -33,6 +33,10 @@ class Pieces:
     sin: Tensor
     masks: Sequence[Tensor | None]  # [groups * L, cached + L] each, added to the scores; None where all is visible
 
+    def last_rows(self, x: Tensor) -> Tensor:
+        """[sum L, ...] -> [pieces, ...]: the last row of each piece."""
+        return torch.stack([piece[-1] for piece in x.split_with_sizes(self.lengths)])
+
 
 class RMSNorm(nn.Module):
     """Scales rows to a root mean square of one, then by a weight; computed in float32."""
@@ -65,8 +69,8 @@ class Attention(nn.Module):
         self.qkv_proj = _stacked(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
 
-    def forward(self, x: Tensor, pieces: Pieces) -> Tensor:
-        """[sum L, H] -> [sum L, H]; appends to the caches."""
+    def forward(self, x: Tensor, pieces: Pieces, *, only_last: bool = False) -> Tensor:
+        """[sum L, H] -> [sum L, H], or with `only_last` [pieces, H]; appends all rows to the caches."""
         projected = (
             self.qkv_proj(x) if self.qkv_proj else torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], 1)
         )
@@ -75,7 +79,11 @@ class Attention(nn.Module):
         queries = rotate(self.q_norm(queries), pieces.cos, pieces.sin)
         keys = rotate(self.k_norm(keys), pieces.cos, pieces.sin)
         attended = [
-            self._attend(q, *cache.append(self.layer, k.transpose(0, 1), v.transpose(0, 1)), mask)
+            self._attend(
+                q[-1:] if only_last else q,
+                *cache.append(self.layer, k.transpose(0, 1), v.transpose(0, 1)),
+                None if only_last else mask,
+            )
             for q, k, v, cache, mask in zip(
                 queries.split_with_sizes(pieces.lengths),
                 keys.split_with_sizes(pieces.lengths),
@@ -140,9 +148,10 @@ class Layer(nn.Module):
         self.self_attn.fuse_()
         self.mlp.fuse_()
 
-    def forward(self, x: Tensor, pieces: Pieces) -> Tensor:
-        """[sum L, H] -> [sum L, H]."""
-        attended: Tensor = x + self.self_attn(self.input_layernorm(x), pieces)
+    def forward(self, x: Tensor, pieces: Pieces, *, only_last: bool = False) -> Tensor:
+        """[sum L, H] -> [sum L, H], or with `only_last` [pieces, H]: the caches learn of all rows all the same."""
+        mixed = self.self_attn(self.input_layernorm(x), pieces, only_last=only_last)
+        attended: Tensor = (pieces.last_rows(x) if only_last else x) + mixed
         out: Tensor = attended + self.mlp(self.post_attention_layernorm(attended))
         return out
 
@@ -156,11 +165,12 @@ class Body(nn.Module):
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, pieces: Pieces) -> Tensor:
-        """[sum L, H] -> [sum L, H], after the final norm."""
-        for layer in self.layers:
+    def forward(self, x: Tensor, pieces: Pieces, *, only_last: bool = False) -> Tensor:
+        """[sum L, H] -> [sum L, H], or with `only_last` [pieces, H], after the final norm."""
+        *lower, top = self.layers
+        for layer in lower:
             x = layer(x, pieces)
-        normed: Tensor = self.norm(x)
+        normed: Tensor = self.norm(top(x, pieces, only_last=only_last))
         return normed
 
 
@@ -219,8 +229,12 @@ class Language(nn.Module):
         embedded: Tensor = self.model.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.device))
         return embedded
 
-    def forward(self, embeddings: Sequence[Tensor], caches: Sequence[KeyValueCache]) -> list[Tensor]:
+    def forward(
+        self, embeddings: Sequence[Tensor], caches: Sequence[KeyValueCache], *, only_last: bool = False
+    ) -> list[Tensor]:
         """One `[L, H]` (L >= 1) for each cache -> the hidden states after the final norm, `[L, H]` each.
+
+        With `only_last` those of the last position alone, `[1, H]` each: the uppermost layer is spared the others.
 
         Each row sees its cache and the rows of its own piece up to itself; the caches grow by what was fed. No cache
         may come twice. If it fails, no cache has changed.
@@ -235,10 +249,10 @@ class Language(nn.Module):
             )
         starts = [cache.reserve(length) for cache, length in zip(caches, lengths, strict=True)]
         x = embeddings[0] if len(embeddings) == 1 else torch.cat(list(embeddings))
-        hidden: Tensor = self.model(x, self._pieces(caches, starts, lengths, x))
+        hidden: Tensor = self.model(x, self._pieces(caches, starts, lengths, x), only_last=only_last)
         for cache, length in zip(caches, lengths, strict=True):
             cache.advance(length)
-        return list(hidden.split_with_sizes(lengths))
+        return list(hidden.split_with_sizes([1] * len(lengths) if only_last else lengths))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[n, H] -> [n, vocabulary], float32."""

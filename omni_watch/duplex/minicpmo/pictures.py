@@ -99,7 +99,11 @@ def _best_grid(aspect: float, wanted: int, most: int) -> tuple[int, int]:
 
 
 def _resized(frame: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.array(frame.resize(size, resample=Image.Resampling.BICUBIC))
+    """Across first, then down, each rounded to uint8: Pillow up to 12 did so in one call; Pillow 13 goes down first for
+    a frame that loses much of its height, which changes half of the values by one or two steps."""
+    width, height = size
+    across = frame.resize((width, frame.height), resample=Image.Resampling.BICUBIC)
+    return np.array(across.resize((width, height), resample=Image.Resampling.BICUBIC))
 
 
 def _pixels(rgb: NDArray[np.uint8]) -> Tensor:

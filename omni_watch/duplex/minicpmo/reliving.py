@@ -267,8 +267,9 @@ class Player:
 
     def _compare_discrete(self, place: Place, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         """What is recorded and known; anything else in the recording follows from tensors."""
-        for name in expected.keys() & found.keys():
-            self._report.discrete(place, name, expected[name], found[name])
+        for name in expected:
+            if name in found:
+                self._report.discrete(place, name, expected[name], found[name])
 
     def _compare_speech(self, place: Place, expected: Mapping[str, Any], spoken: Spoken) -> None:
         said = spoken.speech or _SILENT

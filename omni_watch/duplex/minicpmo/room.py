@@ -117,6 +117,26 @@ def _overhead(device: torch.device) -> int:
     return _CUDA_BYTES if device.type == "cuda" else _CPU_BYTES
 
 
+def device_named(wanted: str, *, key: str) -> torch.device:
+    """The processor, or a graphics card; `key` is where the name was written.
+
+    Raises:
+        ModelError: there is no such device.
+    """
+    cards = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ModelError(f'{key}: {wanted!r} is no device; expected "cpu", "cuda" or "cuda:1"') from error
+    if device.type == "cpu":
+        return device
+    card = torch.device("cuda", device.index or 0)
+    if device.type != card.type or card not in cards:
+        found = ", ".join(map(str, cards)) or "no graphics card"
+        raise ModelError(f"{key}: {wanted!r} is not there; torch {torch.__version__} finds {found}")
+    return card
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that can be had now; None where nobody can say."""
     if device.type == "cuda":

@@ -70,6 +70,7 @@ class Tokens:
     im_end: int  # also the tokenizer's end of sequence
     bad_ids: tuple[int, ...] = field(repr=False)  # never to be generated
     special_ids: frozenset[int] = field(repr=False)
+    listed_ids: frozenset[int] = field(repr=False)  # those of them that the published code never carries
     size: int  # the highest id + 1
     _tokenizer: Tokenizer = field(repr=False, compare=False)
     _special_names: tuple[str, ...] = field(repr=False, compare=False)
@@ -91,6 +92,7 @@ class Tokens:
             **_steering_ids(tokenizer, folder),
             bad_ids=_bad_ids(settings, size, folder),
             special_ids=frozenset(token_id for name in names if (token_id := tokenizer.token_to_id(name)) is not None),
+            listed_ids=_listed_ids(tokenizer, settings),
             size=size,
             _tokenizer=tokenizer,
             _special_names=tuple(names),
@@ -187,6 +189,15 @@ def _special_names(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> list[st
     contents = [entry if isinstance(entry, str) else entry.get("content", "") for entry in listed]
     known = {name for name in (*flagged, *contents, *_ALWAYS_SPECIAL) if tokenizer.token_to_id(name) is not None}
     return sorted(known, key=lambda name: (-len(name), name))
+
+
+def _listed_ids(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> frozenset[int]:
+    """Special by the lists of `tokenizer_config.json`, and those that the published loop adds by name; flags aside."""
+    roles = [settings.get(f"{role}_token") for role in ("bos", "eos", "unk", "pad", "sep", "cls", "mask")]
+    entries = [*(settings.get("additional_special_tokens") or []), *(role for role in roles if role)]
+    names = {entry if isinstance(entry, str) else entry.get("content", "") for entry in entries}
+    names |= set(NAMES.values()) - {"<|tts_pad|>", "<|im_start|>", "<|im_end|>"} | {"<|tts_eos|>"}
+    return frozenset(found for name in names if (found := tokenizer.token_to_id(name)) is not None)
 
 
 def _steering_ids(tokenizer: Tokenizer, folder: Path) -> dict[str, int]:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_watch.domain.errors import ModelError
-from omni_watch.duplex.minicpmo.vocoder import Sound, Turn, Vocoder
+from omni_watch.duplex.minicpmo.vocoder import RATE_HZ, Turn, Vocoder
+from omni_watch.watch.ports import Aloud, LivePiece
 
 VOICE_RATE_HZ: Final = 16_000
 SHORTEST_VOICE_S: Final = 1.0
@@ -27,21 +28,12 @@ SILENT_RMS: Final = 1e-3  # -60 dB
 CLIPPED_SHARE: Final = 0.02  # of the samples at full scale: such a voice sounds broken ever after
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class SpokenBlock:
-    """A piece of speech to play right after the one before it."""
-
-    samples: Sound
-    turn: int  # counts the turns of one voice
-    ends_turn: bool
-
-
 class ModelVoice:
     """One feed's own voice: takes each unit's codes and hands on their sound.
 
-    `say` belongs to the model thread and never waits. The sound is made on a thread of its own, which calls `deliver`;
-    that must return at once: `queue.put_nowait` or `loop.call_soon_threadsafe`. After `stop` has returned, from
-    whatever thread, nothing said before it is delivered any more; who plays asks `is_current` for what waits already.
+    `say` belongs to the model thread and never waits. The sound is made on a thread of its own, which calls `deliver`,
+    as `say` does to announce a turn; that must return at once: `queue.put_nowait` or `loop.call_soon_threadsafe`. After
+    `stop` has returned, from whatever thread, nothing said before it is delivered any more.
 
     At most `MOST_WAITING` units wait. A vocoder that falls further behind loses the rest of the turn, since speech is
     worthless late; `turns_lost` counts that. So does a turn that the vocoder could not speak; `failed` is told why.
@@ -52,45 +44,61 @@ class ModelVoice:
     def __init__(
         self,
         vocoder: Vocoder,
-        deliver: Callable[[SpokenBlock], None],
+        deliver: Aloud,
         *,
+        feed: str = "",
         failed: Callable[[ModelError], None] = lambda _error: None,
     ) -> None:
         self._vocoder = vocoder
+        self._feed = feed
         self._deliver = deliver
         self._failed = failed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-voice")
         self._waiting: deque[Future[None]] = deque()
-        self._lock = threading.RLock()  # of the three numbers below
+        self._lock = threading.RLock()  # of the next four
+        self._was_stopped = False
         self._turn = 0  # the one that `say` adds to
         self._dropped_until = 0  # turns below are not spoken any further
         self._silent_until = 0  # what was spoken of turns below is not heard either
+        self._announced = -1  # the newest turn of which something was delivered; model thread only
         self._memory: tuple[int, Turn] | None = None  # of the turn under way; voice thread only
         self.turns_lost = 0
 
-    def say(self, codes: Sequence[int], *, ends_turn: bool) -> None:
-        """Add one unit's codes to the turn; with `ends_turn` the next ones begin another."""
+    @property
+    def is_speaking(self) -> bool:
+        """Whether a turn was begun and not ended. Model thread only."""
+        with self._lock:
+            return self._announced == self._turn
+
+    def say(self, codes: Sequence[int], *, at_s: float, ends_turn: bool) -> None:
+        """Add the codes of the unit that ends at `at_s` to the turn; with `ends_turn` the next ones begin another."""
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft().result()  # a programming error on the voice's thread surfaces here
         with self._lock:
             turn = self._turn
             self._turn += ends_turn
+            if self._announced < turn:
+                self._announced = turn
+                self._deliver(self._piece(turn, at_s))
             if len(self._waiting) >= self.MOST_WAITING:
-                self._lose(turn)
+                self._lose(turn, at_s)
             if turn < self._dropped_until:
                 return
-        self._waiting.append(self._thread.submit(self._speak, turn, tuple(codes), ends_turn))
+        self._waiting.append(self._thread.submit(self._speak, turn, tuple(codes), at_s, ends_turn))
 
     def stop(self) -> None:
         """Be quiet now and forget the turn; what is said afterwards begins another. Any thread."""
         with self._lock:
+            self._was_stopped = True
             self._turn += 1
             self._silent_until = self._dropped_until = self._turn
         self._thread.submit(self._forget_dropped)  # a turn holds much memory
 
-    def is_current(self, block: SpokenBlock) -> bool:
-        """Whether nobody stopped the voice since."""
-        return block.turn >= self._silent_until
+    def take_stop(self) -> bool:
+        """Whether somebody stopped it since this was last asked. Model thread only."""
+        with self._lock:
+            was_stopped, self._was_stopped = self._was_stopped, False
+            return was_stopped
 
     def settle(self) -> None:
         """Wait until everything said was delivered or dropped."""
@@ -101,7 +109,7 @@ class ModelVoice:
         self.stop()
         self._thread.shutdown()
 
-    def _speak(self, turn: int, codes: tuple[int, ...], ends_turn: bool) -> None:
+    def _speak(self, turn: int, codes: tuple[int, ...], at_s: float, ends_turn: bool) -> None:
         """Voice thread only, as is everything below."""
         self._forget_dropped()
         if turn < self._dropped_until:
@@ -110,7 +118,7 @@ class ModelVoice:
             samples = self._vocoder.speak(self._begun(turn), codes, ends_turn=ends_turn)
         except ModelError as error:
             with self._lock:
-                self._lose(turn)
+                self._lose(turn, at_s)
             self._forget_dropped()
             self._failed(error)
             return
@@ -118,7 +126,7 @@ class ModelVoice:
             self._memory = None
         with self._lock:
             if turn >= self._silent_until and (len(samples) or ends_turn):
-                self._deliver(SpokenBlock(samples=samples, turn=turn, ends_turn=ends_turn))
+                self._deliver(self._piece(turn, at_s, pcm=samples.astype("<i2").tobytes(), ends_turn=ends_turn))
 
     def _begun(self, number: int) -> Turn:
         if self._memory is None:
@@ -130,10 +138,19 @@ class ModelVoice:
             self._vocoder.forget(self._memory[1])
             self._memory = None
 
-    def _lose(self, turn: int) -> None:
+    def _lose(self, turn: int, at_s: float) -> None:
+        """Give up the rest of a turn; with the lock."""
         if turn >= self._dropped_until:
             self._dropped_until = turn + 1
             self.turns_lost += 1
+            self._deliver(self._piece(turn, at_s, ends_turn=True, is_lost=True))
+
+    def _piece(
+        self, turn: int, at_s: float, *, pcm: bytes = b"", ends_turn: bool = False, is_lost: bool = False
+    ) -> LivePiece:
+        return LivePiece(
+            feed=self._feed, turn=turn, at_s=at_s, pcm=pcm, rate_hz=RATE_HZ, ends_turn=ends_turn, is_lost=is_lost
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

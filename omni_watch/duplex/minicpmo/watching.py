@@ -3,23 +3,18 @@
 A second goes through four steps, called by the engine for all feeds of a moment together: `hear` (one forward up to the
 decision), `wants_words` (our decision), `say` (only when something may have to be told), `conclude`, and `finish`.
 
-The model's memory is short, a watch is long. Before the memory is full a fresh one is made ready beside it, while no
-unit waits: it is told the briefing again with what was told since, and lives through the last seconds. It takes over
-between two units at a quiet second. So does the session of a new briefing. What the ears remember, what the gates
-know and what was told outlive both.
+Its memory of the model is replaced from time to time (see `memories`), and so is the session when the briefing changes.
+What the ears remember, what the gates know and what was told outlive both.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from omni_watch.domain.decisions import Decision, Listen, Means, Speak, Utterance
@@ -27,91 +22,25 @@ from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Language
 from omni_watch.domain.tasks import Task
 from omni_watch.domain.units import Unit
-from omni_watch.duplex.minicpmo.attribution import Attribution, Attributor
-from omni_watch.duplex.minicpmo.control import ControlSettings, Guard
-from omni_watch.duplex.minicpmo.mind import Mind, finished_sentence
+from omni_watch.duplex.minicpmo.attribution import Attribution
+from omni_watch.duplex.minicpmo.control import Guard
+from omni_watch.duplex.minicpmo.memories import Memories, Memory
+from omni_watch.duplex.minicpmo.mind import finished_sentence
 from omni_watch.duplex.minicpmo.prompts import (
     Presence,
-    Prompt,
-    PromptedTask,
-    PromptLimits,
-    Told,
-    compose,
     own_condition,
 )
 from omni_watch.duplex.minicpmo.stillness import StillnessGate
+from omni_watch.duplex.minicpmo.surroundings import Brain, Ears, Surroundings, WatchSettings
 from omni_watch.watch import wording
 from omni_watch.watch.briefing import BriefedTask, Briefing
-from omni_watch.watch.ports import TextSimilarity
 from omni_watch.watch.tongues import Tongue
 
 if TYPE_CHECKING:
     from omni_watch.duplex.minicpmo.dialogue import Moment, Spoken
     from omni_watch.duplex.minicpmo.opinion import Opinion
-    from omni_watch.duplex.minicpmo.senses import Perceived
+    from omni_watch.duplex.minicpmo.voice import ModelVoice
     from omni_watch.duplex.minicpmo.work import Work
-
-FULL: Final = 0.8  # of the trained context: from here on a fresh memory takes over at the next quiet second ...
-BRIMFUL: Final = 0.95  # ... and from here on at any
-PROMPT_SHARE: Final = 0.375  # of the context at most for the prompt, and half for prompt and carried seconds
-CONTEXT: Final = 0.5
-
-
-class Ears(Protocol):
-    """One feed's stream of perception; outlives its sessions. `senses.Senses` is one."""
-
-    def perceive(self, sound: Tensor | None, frames: Sequence[Sequence[Tensor]] = ()) -> Work[Perceived]: ...
-
-
-class Brain(Protocol):
-    """What a session needs of the model. The engine's own is `engine.SharedBrain`; tests script one."""
-
-    def ears(self) -> Ears:
-        """A fresh stream of perception."""
-
-    def mind(self, presence: Presence) -> Mind:
-        """A fresh memory, not yet told anything."""
-
-    def pictures(self, rgb: NDArray[np.uint8]) -> Sequence[Tensor]:
-        """A frame as the vision tower takes it: its overview, then its tiles."""
-
-    def count_tokens(self, text: str) -> int: ...
-
-    def examine(self, seconds: Sequence[Perceived], condition: str, tongue: Language) -> Work[Opinion]:
-        """A second opinion on whether the condition has just come true."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchSettings:
-    """How one feed is watched."""
-
-    presence: Presence = Presence.WATCH
-    control: ControlSettings = field(default_factory=ControlSettings)
-    context_tokens: int = 8192  # that the model was trained on
-    carried_units: int = 16  # seconds that a fresh memory lives through first
-    language: Language = "en"  # when no task says
-    zone: tzinfo | None = None  # of the times that the model is told; None: the machine's
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a session needs besides the model."""
-
-    tongues: Sequence[Tongue] = ()
-    similarity: TextSimilarity | None = None
-    wall: Callable[[float], datetime]  # aware time of a second on the feed's timeline
-    tell: Callable[..., None] = lambda _event, **_fields: None  # an event and its fields; any thread
-    eyelid: Callable[[], StillnessGate | None] = lambda: None  # a fresh one for a feed; None: every frame is looked at
-
-
-@dataclass(slots=True)
-class _Memory:
-    """A mind with the prompt that it was told."""
-
-    mind: Mind
-    attributor: Attributor
-    tasks: Mapping[str, PromptedTask]  # those in its prompt, by id
-    through: int  # seconds that the feed had perceived when it was made, or brought up to date
 
 
 @dataclass(slots=True)
@@ -140,30 +69,30 @@ class MiniCpmSession:
         *,
         step: Callable[[MiniCpmSession, Unit], Decision],
         after: MiniCpmSession | None = None,
+        voice: ModelVoice | None = None,
     ) -> None:
+        """`voice`: the feed's own, where a companion speaks with one; it belongs to the engine."""
         self.briefing = briefing
         self._brain = brain
         self._settings = settings
         self._around = around
         self._step = step
         self._inherits_from = after
+        self._voice = voice
         confirms = settings.presence is Presence.WATCH
         self._guards = {one.task.id: Guard.of(one, settings.control, confirms=confirms) for one in briefing.tasks}
         self._ears: Ears | None = None
         self._eyelid: StillnessGate | None = None
-        self._recent: deque[Perceived] = deque(maxlen=max(settings.carried_units, 1))
-        self._count = 0  # seconds perceived on this feed so far
-        self._told: dict[str, Told] = {
-            briefed.task.id: told for briefed in briefing.tasks if (told := self._as_told(briefed))
-        }
-        self._left_out: set[str] = set()
-        self._memory: _Memory | None = None
-        self._standby: _Memory | None = None
+        self._memories = Memories(briefing, brain, settings, around)
         self._second: _Second | None = None
         self._opinions: dict[str, tuple[int, Opinion]] = {}  # task id -> at which second, what
         self._candidate: Guard | None = None  # one that may be told soon, and on which an opinion will be wanted
         self._phrase = ""  # companion: what of the present turn is not a whole sentence yet
         self.is_closed = False
+
+    def rehearse(self) -> None:
+        """Have the tasks pronounced, where that is wished. On the thread that opens sessions, before the first step."""
+        self._memories.rehearse()
 
     # --- the port ---
 
@@ -173,8 +102,8 @@ class MiniCpmSession:
 
     def close(self) -> None:
         self.is_closed = True
-        self._memory = self._standby = self._second = None
-        self._recent.clear()
+        self._second = None
+        self._memories.close()
 
     # --- one second, step by step ---
 
@@ -187,8 +116,7 @@ class MiniCpmSession:
         ears = self._ears = self._ears or self._brain.ears()
         perceived = yield from ears.perceive(_sound(unit), self._seen(unit))
         memory = yield from self._present_memory()
-        self._recent.append(perceived)
-        self._count += 1
+        self._memories.note(perceived)
         second.moment = yield from memory.mind.hear(perceived)
         return second.moment
 
@@ -209,7 +137,9 @@ class MiniCpmSession:
         """Let the model say what it wants to say. Nobody hears it yet."""
         second, memory = self._now
         if self._is_companion:
-            second.spoken = yield from memory.mind.generate()
+            was_hushed = self._voice is not None and self._voice.take_stop()
+            second.spoken = yield from memory.mind.generate(force_listen=was_hushed)
+            self._voice_aloud(second.unit, second.spoken)
             return
         second.spoken = yield from memory.mind.say()
         second.attribution = memory.attributor.attribute(second.spoken.text)
@@ -253,18 +183,16 @@ class MiniCpmSession:
     def ahead(self) -> Work[None] | None:
         """What would be good to have done before the next unit: an opinion on what may have to be told then, a fresh
         memory. None when there is nothing."""
-        if self.is_closed or self._second is not None or self._memory is None:
+        if self.is_closed or self._second is not None or self._memories.present is None:
             return None
         candidate, self._candidate = self._candidate, None
         if candidate is not None:
             return self._examine(candidate)
-        if not self._is_full(FULL) or (self._standby is not None and self._standby.through == self._count):
-            return None
-        return self._warm()
+        return self._memories.ahead()
 
     def abandon_ahead(self) -> None:
         """What was being made ready failed."""
-        self._standby = None
+        self._memories.abandon_ahead()
 
     # --- the two ways of being there ---
 
@@ -295,10 +223,17 @@ class MiniCpmSession:
             self._tell(second, about, attribution, self._text_for(about.briefed, spoken), began_s)
         elif not second.is_kept:
             self._candidate = about if about.control.second_opinion else None
-        elif about.task_id not in self._told:
-            self._note_told(about, second.unit)  # it stood from the beginning: told to nobody, but said
+        elif not self._memories.is_told(about.task_id):
+            # it stood from the beginning: told to nobody, but said
+            self._memories.note_told(about.task_id, second.unit)
 
-    def _accompany(self, second: _Second, memory: _Memory, spoken: Spoken) -> None:
+    def _voice_aloud(self, unit: Unit, spoken: Spoken) -> None:
+        """Hand a companion's codes on, if it has a voice of its own. A turn that ended in silence ends there too."""
+        if self._voice is None or (spoken.is_listen and not self._voice.is_speaking):
+            return
+        self._voice.say(spoken.codes, at_s=unit.end_s, ends_turn=spoken.ends_turn or spoken.is_listen)
+
+    def _accompany(self, second: _Second, memory: Memory, spoken: Spoken) -> None:
         """Companion: sentence by sentence, an alert when it is one, else a comment."""
         self._phrase = "" if spoken.is_listen else self._phrase + spoken.text
         about: set[str] = set()
@@ -312,7 +247,7 @@ class MiniCpmSession:
             if guard.task_id not in about and guard.margin is not None and (spoken.is_listen or not guard.is_for):
                 guard.listened(second.unit)
 
-    def _said_aloud(self, second: _Second, memory: _Memory, sentence: str) -> set[str]:
+    def _said_aloud(self, second: _Second, memory: Memory, sentence: str) -> set[str]:
         """One sentence of a companion; the task that it was about, if any."""
         attribution = memory.attributor.attribute(sentence)
         guard = self._guards.get(attribution.task_id or "")
@@ -337,7 +272,7 @@ class MiniCpmSession:
             condition_at_s=second.unit.start_s if began_s is None else began_s,
         )
         second.utterances.append((guard.briefed.task, utterance))
-        self._note_told(guard, second.unit)
+        self._memories.note_told(guard.task_id, second.unit)
 
     # --- words ---
 
@@ -367,22 +302,6 @@ class MiniCpmSession:
     def _tongue(self, language: Language) -> Tongue | None:
         return next((tongue for tongue in self._around.tongues if tongue.language == language), None)
 
-    # --- what was told ---
-
-    def _as_told(self, briefed: BriefedTask) -> Told | None:
-        """What the task itself knows of it."""
-        task = briefed.task
-        if task.fired_count == 0 or task.last_fired_at is None:
-            return None
-        return Told(times=task.fired_count, last=task.last_fired_at.astimezone(self._settings.zone).time())
-
-    def _note_told(self, guard: Guard, unit: Unit) -> None:
-        """For the next prompt; one that is being made ready would not know of it."""
-        before = self._told.get(guard.task_id)
-        last = self._around.wall(unit.end_s).astimezone(self._settings.zone).time()
-        self._told[guard.task_id] = Told(times=1 + (before.times if before else 0), last=last)
-        self._standby = None
-
     # --- second opinions ---
 
     @property
@@ -394,93 +313,48 @@ class MiniCpmSession:
     def _opinion_on(self, guard: Guard) -> Opinion | None:
         """What was thought of it lately: an opinion is about some seconds."""
         at, opinion = self._opinions.get(guard.task_id, (0, None))
-        return opinion if self._count - at < guard.control.confirm_in else None
+        return opinion if self._memories.count - at < guard.control.confirm_in else None
 
     def _examine(self, guard: Guard) -> Work[None]:
         """Ask. Without an answer the alert is told all the same: one too many is better than none."""
-        memory = self._memory
+        memory = self._memories.present
         if memory is None or guard.task_id not in memory.tasks:
             return
         task = memory.tasks[guard.task_id]
         try:
-            opinion = yield from self._brain.examine(list(self._recent), task.condition, task.language)
+            opinion = yield from self._brain.examine(list(self._memories.recent), task.condition, task.language)
         except ModelError as error:
             self._around.tell("opinion.failed", feed=self.briefing.feed, task_id=guard.task_id, why=str(error))
             return
-        self._opinions[guard.task_id] = (self._count, opinion)
+        self._opinions[guard.task_id] = (self._memories.count, opinion)
         margins = {"yes": round(opinion.yes_margin, 2), "opposite": round(opinion.opposite_margin, 2)}
         self._around.tell("opinion.given", feed=self.briefing.feed, task_id=guard.task_id, **margins)
 
     # --- memory ---
 
     @property
-    def _now(self) -> tuple[_Second, _Memory]:
-        if self._second is None or self._memory is None:
+    def _now(self) -> tuple[_Second, Memory]:
+        memory = self._memories.present
+        if self._second is None or memory is None:
             raise RuntimeError("no unit is being decided")
-        return self._second, self._memory
-
-    def _is_full(self, share: float) -> bool:
-        return self._memory is not None and self._memory.mind.length >= share * self._settings.context_tokens
+        return self._second, memory
 
     @property
     def _is_quiet(self) -> bool:
         """Whether a change of memory would disturb nothing."""
-        is_silent = self._memory is None or not self._memory.mind.turn_is_open
+        memory = self._memories.present
+        is_silent = memory is None or not memory.mind.turn_is_open
         return is_silent and not self._phrase and all(guard.is_quiet for guard in self._guards.values())
 
-    def _present_memory(self) -> Work[_Memory]:
-        """The memory that lives through this unit: the one of before, one that stood by, or a fresh one."""
-        before, ready = self._memory, self._standby
-        must_go = before is None or self._is_full(BRIMFUL)
-        is_ready = ready is not None and ready.through == self._count
-        if before is not None and not must_go and not (is_ready and self._is_quiet and self._is_full(FULL)):
-            return before
-        self._standby = None
-        self._memory = ready if ready is not None and is_ready else (yield from self._fresh())
-        if before is not None:
+    def _present_memory(self) -> Work[Memory]:
+        """The memory that lives through this unit; a fresh one knows nothing of a sentence that was under way."""
+        before = self._memories.present
+        memory = yield from self._memories.take(is_quiet=self._is_quiet)
+        if memory is not before:
             self._phrase = ""
-            length = before.mind.length
-            self._around.tell("session.rotated", feed=self.briefing.feed, tokens=length, was_ready=is_ready)
-        return self._memory
-
-    def _warm(self) -> Work[None]:
-        standby = self._standby
-        missing = 0 if standby is None else self._count - standby.through
-        if standby is None or missing > len(self._recent):
-            self._standby = yield from self._fresh()
-            return
-        self._standby = None  # if this fails it is spoilt
-        yield from standby.mind.replay(list(self._recent)[-missing:])
-        standby.through = self._count
-        self._standby = standby
-
-    def _fresh(self) -> Work[_Memory]:
-        """A mind that knows the briefing, what was told, and the last seconds; fed in one forward."""
-        settings, prompt = self._settings, self._prompt()
-        mind = self._brain.mind(settings.presence)
-        yield from mind.prepare(prompt.prefix(has_voice=False), prompt.suffix(has_voice=False))
-        room = int(settings.context_tokens * CONTEXT) - mind.length
-        if carried := _last_that_fit(self._recent, room):
-            yield from mind.replay(carried)
-        attributor = Attributor(prompt.tasks, self._around.tongues, self._around.similarity)
-        return _Memory(mind, attributor, {task.task_id: task for task in prompt.tasks}, self._count)
-
-    def _prompt(self) -> Prompt:
-        settings = self._settings
-        prompt = compose(
-            self.briefing,
-            tongues=self._around.tongues,
-            count_tokens=self._brain.count_tokens,
-            told=self._told,
-            presence=settings.presence,
-            limits=PromptLimits(tokens=min(PromptLimits().tokens, int(settings.context_tokens * PROMPT_SHARE))),
-            language=settings.language,
-        )
-        for left_out in prompt.left_out:
-            if left_out.task_id not in self._left_out:  # said once, not with every fresh memory
-                self._left_out.add(left_out.task_id)
-                self._around.tell("task.left_out", feed=self.briefing.feed, task_id=left_out.task_id, why=left_out.why)
-        return prompt
+            if self._voice is not None and self._voice.is_speaking:
+                self._voice.say((), at_s=self._now[0].unit.start_s, ends_turn=True)
+        return memory
 
     def _take_over(self) -> None:
         """At the first unit: go on from what the session before knew."""
@@ -491,15 +365,10 @@ class MiniCpmSession:
             return
         before._take_over()  # a chain of sessions that were never stepped
         self._ears, self._eyelid = before._ears, before._eyelid
-        self._recent.extend(before._recent)
-        self._count = before._count
+        self._memories.inherit(before._memories)
         for task_id, guard in self._guards.items():
             if (known := before._guards.get(task_id)) is not None:
                 guard.inherit(known)
-        for task_id, told in before._told.items():
-            own = self._told.get(task_id)
-            if task_id in self._guards and (own is None or own.times < told.times):
-                self._told[task_id] = told
 
     # --- perception ---
 
@@ -514,21 +383,3 @@ class MiniCpmSession:
 def _sound(unit: Unit) -> Tensor:
     """[16000] float32. A feed without a microphone is silent: the model never met a second without sound."""
     return torch.from_numpy(np.nan_to_num(unit.audio).clip(-1.0, 1.0))
-
-
-def _last_that_fit(recent: Sequence[Perceived], room: int) -> list[Perceived]:
-    """The last seconds that need at most `room` positions together, oldest first."""
-    fitting: list[Perceived] = []
-    for perceived in reversed(recent):
-        room -= _positions(perceived)
-        if room < 0:
-            break
-        fitting.append(perceived)
-    return fitting[::-1]
-
-
-def _positions(perceived: Perceived) -> int:
-    """How many positions a listened second takes: its marks, its pictures with theirs, its sound."""
-    pictures = [picture for frame in perceived.frames for picture in frame]
-    sound = 0 if perceived.sound is None else len(perceived.sound)
-    return 3 + sum(len(picture) + 2 for picture in pictures) + sound

@@ -93,12 +93,15 @@ class MiniCpmO(nn.Module):
     def _hear(self, requests: list[Hear]) -> list[Tensor]:
         """[10, H] for each second; the projection takes them all as rows of one matrix."""
         heard = self.apm.step([request.mel for request in requests], [request.memory for request in requests])
-        pooled = self.audio_projection_layer.pooled(torch.cat(heard))
+        step = self.config.audio.pool_step
+        whole = [positions[: len(positions) // step * step] for positions in heard]  # no mean over two streams
+        pooled = self.audio_projection_layer.pooled(torch.cat(whole))
         return list(torch.split(pooled, len(pooled) // len(requests)))
 
     def _feed(self, requests: list[Feed]) -> list[Fed]:
         """One pass over the decoder; the vocabulary's matrix is multiplied for those positions only that are read."""
-        fed = self.llm([request.embeddings for request in requests], [request.cache for request in requests])
+        embeddings, caches = [request.embeddings for request in requests], [request.cache for request in requests]
+        fed = self.llm(embeddings, caches, only_last=True)
         last = [hidden[-1] for hidden in fed]
         read = [hidden for hidden, request in zip(last, requests, strict=True) if request.wants_logits]
         logits = iter(self.llm.logits(torch.stack(read)) if read else ())

@@ -149,11 +149,13 @@ def carry_over(
     """Add a unit's words to what is carried, the oldest words making room. A listening unit has none.
 
     With `carries_text_alone` the text is kept beside the ids instead of being theirs, as published: a unit with text
-    but no ids still brings the marker, and characters cut in two stay so until the first words have to go.
+    but no ids still brings the marker, characters cut in two stay so until the first words have to go, and special
+    tokens that no list of the tokenizer names, such as `<|turn_bos|>`, are carried like words.
     """
     if unit.is_listen:
         return
-    words = tuple(token for token in unit.said if token not in tokens.special_ids)
+    left_out = tokens.listed_ids if carries_text_alone else tokens.special_ids
+    words = tuple(token for token in unit.said if token not in left_out)
     text = unit.text if unit.text.strip() else ""
     if not words and not (carries_text_alone and text):
         return

@@ -234,7 +234,7 @@ def test_a_tokenizer_of_another_model_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("temperature", 0.0), ("top_k", -1), ("top_p", 1.5), ("repetition_window", 0), ("repetition_window", 513)],
+    [("temperature", 0.0), ("top_k", -1), ("top_p", 1.5), ("repetition_window", 0), ("repetition_window", 4097)],
 )
 def test_settings_that_cannot_be_are_refused(setting: str, value: float) -> None:
     with pytest.raises(ValueError, match=setting):

@@ -132,6 +132,14 @@ def test_packing_feeds_never_changes_any_of_them(pasts: list[int], lengths: list
         _same(hidden, _feed(piece, cache), atol=1e-5)
         _same(other.key(2), cache.key(2), atol=1e-5)
 
+    spared = remembered()
+    for hidden, last, cache, other in zip(
+        packed, LANGUAGE(pieces, spared, only_last=True), together, spared, strict=True
+    ):
+        assert len(last) == 1, "the last position alone"
+        _same(last, hidden[-1:], atol=1e-5)
+        _same(other.key(2), cache.key(2), atol=1e-5)
+
 
 def test_after_forgetting_a_step_sees_what_stayed_at_its_new_positions() -> None:
     reference, cache = _reference(), LANGUAGE.new_cache(capacity=16)

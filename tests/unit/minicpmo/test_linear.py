@@ -66,7 +66,7 @@ def test_weights_keep_their_names() -> None:
 def test_a_weight_cut_out_of_a_wider_matrix_goes_the_ordinary_way_and_a_transposed_one_need_not() -> None:
     wide, x = torch.randn(24, 64), torch.randn(5, 24)
     with torch.inference_mode():
-        for weight, is_fast in ((wide[:, 8:32], False), (wide[:24].t()[:, :24], False), (torch.randn(24, 9).t(), True)):
+        for weight, is_fast in ((wide[:, 8:32], False), (wide.t()[8:32], False), (torch.randn(24, 9).t(), True)):
             assert module._suits(x, weight) is is_fast
             torch.testing.assert_close(linear(x, weight), F.linear(x, weight), rtol=1e-5, atol=1e-5)
 

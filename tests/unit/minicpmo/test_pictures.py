@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import VisionConfig, read_config
@@ -129,6 +130,17 @@ def test_a_frame_of_any_size_and_aspect_is_shown(size: tuple[int, int]) -> None:
     for plane, value in zip(picture, (0, 127, 255), strict=True):
         expected = (np.float32(value) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
         assert (plane == float(expected)).all()
+
+
+def test_a_frame_is_scaled_across_first_and_then_down_as_the_model_was_trained(config: VisionConfig) -> None:
+    """Pillow 13 chooses the order by itself: for a tall frame it goes down first, and half the values differ."""
+    tall = np.random.default_rng(0).integers(0, 256, (1000, 447, 3), np.uint8)
+    overview, *_ = pictures_of(tall, config)
+    rows, columns = overview.shape[1:]
+    across = Image.fromarray(tall).resize((columns, 1000), Image.Resampling.BICUBIC)
+    down = np.asarray(across.resize((columns, rows), Image.Resampling.BICUBIC))
+    expected = torch.from_numpy(down.astype(np.float32) / 255).permute(2, 0, 1) * 2 - 1
+    torch.testing.assert_close(overview, expected, rtol=0, atol=1e-6)
 
 
 def test_high_definition_of_an_8k_frame_is_nine_tiles() -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.vocoder import CodeBuffer, Sound, Turn
-from omni_watch.duplex.minicpmo.voice import ModelVoice, SpokenBlock, read_reference_voice
+from omni_watch.duplex.minicpmo.voice import ModelVoice, read_reference_voice
+from omni_watch.watch.ports import LivePiece
 
 WAIT_S = 30.0  # only ever used up by a defect
 
@@ -57,15 +58,20 @@ class Heard:
     """Collects the blocks that a voice delivers."""
 
     def __init__(self) -> None:
-        self.queue: queue.Queue[SpokenBlock] = queue.Queue()
+        self.queue: queue.Queue[LivePiece] = queue.Queue()
 
     @property
-    def blocks(self) -> list[SpokenBlock]:
+    def pieces(self) -> list[LivePiece]:
         return list(self.queue.queue)
 
     @property
     def words(self) -> list[tuple[int, list[int], bool]]:
-        return [(each.turn, each.samples.tolist(), each.ends_turn) for each in self.blocks]
+        """(turn, samples, whether it ends) of every piece that is more than an announcement or a loss."""
+        return [
+            (each.turn, np.frombuffer(each.pcm, "<i2").tolist(), each.ends_turn)
+            for each in self.pieces
+            if (each.pcm or each.ends_turn) and not each.is_lost
+        ]
 
 
 def _voice(vocoder: GatedVocoder, **options: Any) -> tuple[ModelVoice, Heard]:
@@ -76,9 +82,9 @@ def _voice(vocoder: GatedVocoder, **options: Any) -> tuple[ModelVoice, Heard]:
 def test_units_are_heard_in_order_and_turns_are_counted() -> None:
     voice, heard = _voice(GatedVocoder())
 
-    voice.say([1, 2], ends_turn=False)
-    voice.say([3], ends_turn=True)
-    voice.say([4], ends_turn=False)
+    voice.say([1, 2], at_s=1.0, ends_turn=False)
+    voice.say([3], at_s=1.0, ends_turn=True)
+    voice.say([4], at_s=1.0, ends_turn=False)
     voice.settle()
 
     assert heard.words == [(0, [1, 2], False), (0, [3], True), (1, [4], False)]
@@ -89,7 +95,7 @@ def test_every_turn_has_a_memory_of_its_own() -> None:
     voice, heard = _voice(vocoder := GatedVocoder())
 
     for codes, ends in (([1], False), ([2], True), ([3], False), ([4], False)):
-        voice.say(codes, ends_turn=ends)
+        voice.say(codes, at_s=1.0, ends_turn=ends)
     voice.settle()
 
     assert [turn for turn, _, _ in heard.words] == [0, 0, 1, 1]
@@ -100,7 +106,7 @@ def test_every_turn_has_a_memory_of_its_own() -> None:
 def test_saying_returns_before_the_sound_is_made() -> None:
     voice, heard = _voice(vocoder := GatedVocoder(is_open=False))
 
-    voice.say([1], ends_turn=False)  # would hang here otherwise: the gate is shut
+    voice.say([1], at_s=1.0, ends_turn=False)  # would hang here otherwise: the gate is shut
     assert heard.words == []
 
     vocoder.gate.release()
@@ -111,15 +117,15 @@ def test_saying_returns_before_the_sound_is_made() -> None:
 
 def test_stopping_silences_what_is_being_made_and_what_waits() -> None:
     voice, heard = _voice(vocoder := GatedVocoder(is_open=False))
-    voice.say([1], ends_turn=False)
-    voice.say([2], ends_turn=False)
+    voice.say([1], at_s=1.0, ends_turn=False)
+    voice.say([2], at_s=1.0, ends_turn=False)
     assert vocoder.began.acquire(timeout=WAIT_S)
 
     voice.stop()
     vocoder.gate.release(10)
     voice.settle()
     assert vocoder.under_way == set()
-    voice.say([3], ends_turn=True)
+    voice.say([3], at_s=1.0, ends_turn=True)
     voice.settle()
 
     assert heard.words == [(1, [3], True)]
@@ -127,32 +133,52 @@ def test_stopping_silences_what_is_being_made_and_what_waits() -> None:
     voice.close()
 
 
-def test_what_was_delivered_before_a_stop_is_known_to_be_stale() -> None:
-    voice, heard = _voice(GatedVocoder())
-    voice.say([1], ends_turn=False)
+def test_a_turn_is_announced_before_there_is_any_sound_of_it_and_every_piece_says_when_it_was_said() -> None:
+    voice, heard = _voice(vocoder := GatedVocoder(is_open=False), feed="kitchen")
+    voice.say([1], at_s=7.0, ends_turn=False)
+    (announced,) = heard.pieces
+    assert (announced.feed, announced.turn, announced.at_s, announced.pcm) == ("kitchen", 0, 7.0, b"")
+
+    vocoder.gate.release(10)
+    voice.say([2], at_s=8.0, ends_turn=True)
     voice.settle()
-    (block,) = heard.blocks
-    assert voice.is_current(block)
+    assert [(each.at_s, len(each.pcm)) for each in heard.pieces] == [(7.0, 0), (7.0, 2), (8.0, 2)]
+    voice.close()
 
+
+def test_a_voice_is_speaking_from_the_first_unit_of_a_turn_to_its_last_or_to_a_stop() -> None:
+    voice, _ = _voice(GatedVocoder())
+    states = [voice.is_speaking]
+    for ends in (False, True, False):
+        voice.say([1], at_s=1.0, ends_turn=ends)
+        states.append(voice.is_speaking)
     voice.stop()
+    assert [*states, voice.is_speaking] == [False, True, False, True, False]
+    voice.close()
 
-    assert not voice.is_current(block)
+
+def test_a_stop_is_told_once_to_the_thread_that_speaks() -> None:
+    voice, _ = _voice(GatedVocoder())
+    assert not voice.take_stop()
+    voice.stop()
+    assert [voice.take_stop() for _ in range(2)] == [True, False]
     voice.close()
 
 
 def test_a_vocoder_that_falls_behind_loses_the_rest_of_the_turn_and_no_more() -> None:
     voice, heard = _voice(vocoder := GatedVocoder(is_open=False))
-    voice.say([0], ends_turn=False)
+    voice.say([0], at_s=1.0, ends_turn=False)
     assert vocoder.began.acquire(timeout=WAIT_S)
     for unit in range(1, ModelVoice.MOST_WAITING + 3):
-        voice.say([unit], ends_turn=False)
-    voice.say([90], ends_turn=True)
+        voice.say([unit], at_s=1.0, ends_turn=False)
+    voice.say([90], at_s=1.0, ends_turn=True)
     vocoder.gate.release(10_000)
     voice.settle()
-    voice.say([100], ends_turn=True)
+    voice.say([100], at_s=1.0, ends_turn=True)
     voice.settle()
 
     assert voice.turns_lost == 1
+    assert [each.turn for each in heard.pieces if each.is_lost] == [0], "whoever plays it is told"
     assert vocoder.under_way == set()
     assert heard.words == [(0, [0], False), (1, [100], True)]
     voice.close()
@@ -163,10 +189,10 @@ def test_a_turn_that_cannot_be_spoken_is_reported_once_and_the_next_one_is_heard
     voice, heard = _voice(vocoder := GatedVocoder(), failed=errors.append)
     vocoder.breaks.append(ModelError("out of memory", can_retry=True))
 
-    voice.say([1], ends_turn=False)
+    voice.say([1], at_s=1.0, ends_turn=False)
     voice.settle()
-    voice.say([2], ends_turn=True)
-    voice.say([3], ends_turn=True)
+    voice.say([2], at_s=1.0, ends_turn=True)
+    voice.say([3], at_s=1.0, ends_turn=True)
     voice.settle()
 
     assert [str(error) for error in errors] == ["out of memory"]
@@ -177,15 +203,16 @@ def test_a_turn_that_cannot_be_spoken_is_reported_once_and_the_next_one_is_heard
 
 
 def test_a_defect_on_the_voices_thread_surfaces_on_the_callers() -> None:
-    def broken(_block: SpokenBlock) -> None:
-        raise ZeroDivisionError
+    def broken(piece: LivePiece) -> None:
+        if piece.pcm:
+            raise ZeroDivisionError
 
     voice = ModelVoice(GatedVocoder(), broken)
-    voice.say([1], ends_turn=False)
+    voice.say([1], at_s=1.0, ends_turn=False)
     voice.settle()
 
     with pytest.raises(ZeroDivisionError):
-        voice.say([2], ends_turn=False)
+        voice.say([2], at_s=1.0, ends_turn=False)
     voice.close()
 
 

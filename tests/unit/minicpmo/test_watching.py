@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from omni_watch.domain.decisions import Decision, Means
 from omni_watch.domain.errors import ModelError
@@ -18,8 +19,10 @@ from omni_watch.domain.units import Gap, GapCause, Sense
 from omni_watch.duplex.minicpmo.control import ControlSettings
 from omni_watch.duplex.minicpmo.engine import FeedPlace
 from omni_watch.duplex.minicpmo.prompts import Presence
-from omni_watch.duplex.minicpmo.watching import MiniCpmSession, WatchSettings
+from omni_watch.duplex.minicpmo.surroundings import WatchSettings
+from omni_watch.duplex.minicpmo.watching import MiniCpmSession
 from omni_watch.watch.briefing import BriefedTask, Briefing
+from omni_watch.watch.ports import Pronounce
 from tests.fakes.scripted_brain import QUIET, Said, ScriptedBrain, Watch, rulebook, second, seconds_in, told, words_in
 from tests.fakes.values import a_task
 
@@ -262,11 +265,11 @@ def test_memory_does_not_grow_over_two_thousand_seconds() -> None:
     sizes = []
     for number in range(2000):
         watch.live(session, [second(number)])
-        assert session._memory is not None
-        sizes.append(session._memory.mind.length)
+        assert session._memories.present is not None
+        sizes.append(session._memories.present.mind.length)
         watch.brain.minds.clear()
     assert max(sizes) <= CONTEXT
-    assert len(session._recent) == 4
+    assert len(session._memories.recent) == 4
 
 
 def test_a_briefing_with_more_tasks_than_a_prompt_holds_says_once_which_are_not_watched() -> None:
@@ -327,6 +330,44 @@ def test_a_companion_looks_at_every_picture() -> None:
     still = np.full((48, 64, 3), 90, np.uint8)
     watch.live(session, [second(number, frame=still) for number in range(10)])
     assert watch.brain.frames_seen == [1] * 10
+
+
+# --- requests that are spoken to the model ---
+
+ASKED = 90  # the number that stands in every second of a pronounced request
+
+
+def pronounced(seconds: float, said: list[str]) -> Pronounce:
+    def pronounce(sentence: str, _language: str) -> NDArray[np.float32]:
+        said.append(sentence)
+        return np.full(int(seconds * 16_000), ASKED / 20_000, np.float32)
+
+    return pronounce
+
+
+def test_every_fresh_memory_hears_the_requests_first_and_the_feeds_own_ears_do_not() -> None:
+    said: list[str] = []
+    watch, session = watching({}, kettle(), boiling(), context_tokens=CONTEXT, pronounce=pronounced(1.5, said))
+    watch.live(session, [second(number) for number in range(80)])
+    assert said == [kettle().task.text, boiling().task.text], "pronounced once, for all memories"
+    assert len(watch.brain.minds) > 1
+    for mind in watch.brain.minds:
+        assert seconds_in(mind)[:4] == [ASKED] * 4, "each request is two seconds long, with the silence after it"
+        assert ASKED not in seconds_in(mind)[4:]
+
+
+def test_requests_that_would_leave_no_room_lose_their_beginning() -> None:
+    watch, session = watching({}, kettle(), context_tokens=CONTEXT, pronounce=pronounced(1000, []))
+    watch.live(session, [second(number) for number in range(5)])
+    (mind,) = watch.brain.minds
+    assert 0 < seconds_in(mind).count(ASKED) < 1000
+    assert seconds_in(mind)[-5:] == list(range(5))
+
+
+def test_a_house_without_a_voice_asks_in_writing_alone() -> None:
+    watch, session = watching({}, kettle())
+    watch.live(session, [second(0)])
+    assert seconds_in(watch.brain.minds[0]) == [0]
 
 
 # --- companion ---

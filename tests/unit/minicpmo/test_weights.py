@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,6 +84,24 @@ def test_who_else_is_served_never_changes_what_a_feed_gets(kinds: list[tuple[int
         assert isinstance(served, dict)
         assert isinstance(alone, dict)
         assert_alike(served, alone)
+
+
+def test_seconds_that_do_not_divide_evenly_are_averaged_each_by_itself() -> None:
+    """50 positions in means of 4: the two left over belong to nobody, and least of all to the next feed."""
+    model = MiniCpmO(replace(MODEL.config, audio=replace(MODEL.config.audio, pool_step=4))).eval()
+
+    def hearing(seed: int) -> Work[Tensor]:
+        memory = model.apm.start()
+        yield Hear(mel=noise(80, 102, seed=seed), memory=memory)
+        heard: Tensor = yield Hear(mel=noise(80, 104, seed=seed), memory=memory)
+        return heard
+
+    together = run_together(model, [hearing(seed) for seed in range(3)])
+    for seed, heard in enumerate(together):
+        (alone,) = run_together(model, [hearing(seed)])
+        assert isinstance(heard, Tensor)
+        assert len(heard) == 12
+        assert_alike(heard, alone)
 
 
 @contextmanager
@@ -292,7 +311,7 @@ def test_a_poisoned_decision_is_found_though_later_ones_look_well() -> None:
 
 
 def failing_part(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(MODEL.llm, "forward", fail)

@@ -190,6 +190,20 @@ class TestContext:
 
         assert past.layout.carried == carried
 
+    @pytest.mark.parametrize("as_published", [False, True])
+    def test_special_tokens_are_never_carried_but_those_that_the_published_code_forgets(
+        self, tokens: Tokens, as_published: bool
+    ) -> None:
+        named = {name: tokens.encode(name)[0] for name in ("<|turn_bos|>", "<|speak|>", "<|tts_eos|>")}
+        past = Past(tokens)
+        past.live(5, said=(257, *named.values()))
+        past.live(5)
+
+        past.slide(Context(max_units=1), carries_text_alone=as_published)
+
+        forgotten = (named["<|turn_bos|>"],) if as_published else ()
+        assert past.layout.carried == (*MARKER, 257, *forgotten)
+
     def test_with_room_for_one_word_the_last_one_is_carried(self, tokens: Tokens) -> None:
         layout = Layout(marker=tuple(MARKER))
         past = Past(tokens)
