@@ -92,7 +92,11 @@ def turned(text: str, tongue: Tongue) -> str:
     edge = r"(?<![\w'])", r"(?![\w'])"
     words = "|".join(map(re.escape, longest_first))
     pattern = f"{edge[0]}(?:{words}){edge[1]}" if tongue.is_spaced else words
-    return re.sub(pattern, lambda found: tongue.persons[found[0].lower()], text, flags=re.IGNORECASE)
+
+    def other(found: re.Match[str]) -> str:  # a Turkish İ matches an i, and is none
+        return tongue.persons.get(found[0].lower(), found[0])
+
+    return re.sub(pattern, other, text, flags=re.IGNORECASE)
 
 
 def as_sentence(text: str, tongue: Tongue) -> str:

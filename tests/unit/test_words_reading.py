@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from omni_watch.config.rulebook import load_rulebook
@@ -132,6 +132,7 @@ PIECES = st.sampled_from(
 )
 
 
+@example(sentence="İ")
 @given(st.one_of(st.text(max_size=400), st.lists(PIECES, max_size=25).map(" ".join)))
 def test_any_text_is_read_or_refused_and_quickly(sentence: str) -> None:
     started = time.process_time()
