@@ -9,7 +9,7 @@ import pytest
 from omni_watch.duplex.embedded.words.belief import Decoded, is_believed, is_parroted, repetition
 from tests.fakes.spoken import COMMANDS_ZH, SENTENCES
 
-HOT_WORDS = ("kettle", "microwave", "washing machine", "doorbell")
+HOT_WORDS = ("kettle", "microwave", "washing machine", "doorbell", "烟雾报警器")
 
 
 def decoded(text: str, **changes: Any) -> Decoded:
@@ -17,7 +17,7 @@ def decoded(text: str, **changes: Any) -> Decoded:
     return Decoded(text=text, **{**values, **changes})
 
 
-@pytest.mark.parametrize("text", [*SENTENCES, *COMMANDS_ZH, "Thank you.", "stop", "No."])
+@pytest.mark.parametrize("text", [*SENTENCES, *COMMANDS_ZH.values(), "Thank you.", "stop", "No."])
 def test_what_people_say_is_believed(text: str) -> None:
     assert is_believed(decoded(text), HOT_WORDS)
 
@@ -51,10 +51,12 @@ def test_more_than_anybody_can_say_in_the_time_is_not() -> None:
         ("washing machine doorbell", True),
         ("washing machine", False),  # that may be said
         ("kettle", False),
-        ("kettle doorbell microwave", False),
+        ("kettle doorbell microwave", True),
+        ("烟雾 烟雾 烟雾报警器", True),
+        ("烟雾 响 了", False),
         ("the kettle microwave washing machine", False),
     ],
 )
-def test_hints_that_come_back_in_order_are_not(said: str, parroted: bool) -> None:
+def test_hints_that_come_back_and_nothing_else_are_not(said: str, parroted: bool) -> None:
     assert is_parroted(said.split(), HOT_WORDS) is parroted
     assert is_believed(decoded(said), HOT_WORDS) is not parroted

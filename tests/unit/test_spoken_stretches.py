@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -158,6 +158,7 @@ def test_small_corrections_of_the_clock_are_no_hole() -> None:
 LEVELS = st.sampled_from([0.0, 0.2, 0.42, 0.9])
 
 
+@settings(deadline=None)
 @given(
     parts=st.lists(st.tuples(st.floats(0.01, 1.2), LEVELS), min_size=1, max_size=8),
     cuts=st.lists(st.integers(1, 60_000), max_size=12, unique=True).map(sorted),

@@ -83,7 +83,7 @@ class WordEars:
         tick_s: float = TICK_S,
     ) -> None:
         """`command` and `tick_s` are for tests: another program, and less patience."""
-        self._command = [*(command or (sys.executable, "-P", "-m", PROGRAM)), settings.argument]
+        self.command = [*(command or (sys.executable, "-P", "-m", PROGRAM)), settings.argument]
         self._observer = observer
         self._tick_s = tick_s
         self._hot_words: Mapping[Language, Sequence[str]] = {}
@@ -95,10 +95,15 @@ class WordEars:
         self.pid: int | None = None  # of the program while it runs
         self.waiting = 0  # utterances that wait to be recognised, as last told
 
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of sound that the program did not take yet."""
+        return self._waiting_samples / SAMPLE_RATE_HZ
+
     def hear(self, feed: str, start_s: float, samples: Floats) -> None:
         self._blocks.append((feed, start_s, samples))
         self._waiting_samples += len(samples)
-        while self._waiting_samples > WAITING_S * SAMPLE_RATE_HZ:
+        while self.waiting_s > WAITING_S:
             oldest, _, lost = self._blocks.popleft()
             self._waiting_samples -= len(lost)
             self._dropped[oldest] = self._dropped.get(oldest, 0) + len(lost)
@@ -132,7 +137,7 @@ class WordEars:
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command,
+                *self.command,
                 stdin=pipe,
                 stdout=pipe,
                 stderr=pipe,
