@@ -203,7 +203,7 @@ async def _said(
         while not arrived.empty():
             at_s, hearing = arrived.get_nowait()
             if isinstance(hearing, Heard):
-                return at_s - begin_s - speech_end_s
+                return float(at_s - begin_s - speech_end_s)
             if isinstance(hearing, Unheard):
                 return None
     return None

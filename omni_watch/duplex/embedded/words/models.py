@@ -51,8 +51,8 @@ class SpeechModel:
 
 
 MODELS: Final = (  # the best first
-    SpeechModel(id="whisper-base", peak_mb=450, is_multilingual=True),
-    SpeechModel(id="whisper-tiny-en", peak_mb=300, is_multilingual=False),
+    SpeechModel(id="whisper-base", peak_mb=400, is_multilingual=True),
+    SpeechModel(id="whisper-tiny-en", peak_mb=320, is_multilingual=False),
 )
 
 
