@@ -17,7 +17,7 @@ from omni_watch.cabinet import Cabinet
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.embedded.words.listening import Change, FeedListening, Utterance, VoiceBegan, VoiceEnded
 from omni_watch.duplex.embedded.words.models import MODELS, WhisperFiles
-from omni_watch.duplex.embedded.words.recognizer import Recognizer
+from omni_watch.duplex.embedded.words.recognizer import HINT_TRUST, Recognizer
 from omni_watch.duplex.embedded.words.voice_activity import VoiceActivity, VoiceState
 from omni_watch.watch.pinyin import meant, repaired
 from tests.fakes import synthetic_sounds as sounds
@@ -141,9 +141,8 @@ def test_other_wordings_come_after_the_likeliest_and_differ(base: Recognizer) ->
     transcripts = base.recognize(speech, HOT_WORDS)
     assert len(transcripts) > 1
     assert len({wording(each.text) for each in transcripts}) == len(transcripts)
-    confidences = [each.confidence for each in transcripts]
-    assert confidences == sorted(confidences, reverse=True)
-    assert all(0.0 < confidence <= 1.0 for confidence in confidences)
+    assert all(0.0 < each.confidence <= 1.0 for each in transcripts)
+    assert transcripts[0].confidence >= max(each.confidence for each in transcripts) - HINT_TRUST
 
 
 def test_recognising_leaves_no_trace_in_what_is_recognised_next(base: Recognizer) -> None:

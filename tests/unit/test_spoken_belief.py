@@ -37,6 +37,8 @@ def test_doubtful_words_over_what_is_hardly_speech_are_not() -> None:
 def test_the_same_again_and_again_is_not() -> None:
     assert not is_believed(decoded("the kettle, " * 20, length_s=20.0))
     assert not is_believed(decoded("the kettle", is_endless=True))
+    assert not is_believed(decoded("衫衫, 烟雾, 烟雾, 烟雾, 烟雾"))
+    assert is_believed(decoded("No, no, no!"))
     assert repetition("") == 0.0
 
 

@@ -16,6 +16,7 @@ SURE_SILENCE: Final = 0.6  # probability of "no speech" above which doubtful wor
 DOUBTFUL: Final = -1.0  # mean log probability below which they are doubtful; Whisper's default
 NONSENSE: Final = -1.25  # below it nothing is believed: hints put into noise end here, heard sentences do not
 REPEATING: Final = 2.4  # bytes per compressed byte; Whisper's default
+MOST_IN_A_ROW: Final = 3  # "no, no, no"
 FASTEST: Final = 30.0  # characters a second that nobody speaks
 _WORDS: Final = re.compile(r"[^\W_]+")
 # what Whisper writes over music, hiss and silence; compared without case and marks
@@ -58,7 +59,7 @@ def is_believed(decoded: Decoded, hot_words: Sequence[str] = ()) -> bool:
         return False
     if decoded.no_speech > SURE_SILENCE and decoded.mean_log_probability < DOUBTFUL:
         return False
-    if "".join(words) in _EMPTY_KEYS or repetition(decoded.text) > REPEATING:
+    if "".join(words) in _EMPTY_KEYS or is_stuttered(words) or repetition(decoded.text) > REPEATING:
         return False
     if len("".join(words)) > FASTEST * max(decoded.length_s, 0.3):
         return False
@@ -69,6 +70,11 @@ def repetition(text: str) -> float:
     """How much shorter the text gets by compression: 2.4 and more is the same again and again."""
     raw = text.encode()
     return len(raw) / len(zlib.compress(raw)) if raw else 0.0
+
+
+def is_stuttered(words: Sequence[str]) -> bool:
+    """Whether one word comes more often in a row than anybody says it."""
+    return any(len(set(words[at : at + MOST_IN_A_ROW + 1])) == 1 for at in range(len(words) - MOST_IN_A_ROW))
 
 
 def is_parroted(words: Sequence[str], hot_words: Sequence[str]) -> bool:

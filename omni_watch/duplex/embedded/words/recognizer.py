@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,10 +37,20 @@ TOKENS_AT_LEAST: Final = 24
 HOT_WORD_TOKENS: Final = 60  # a longer hint takes time and is more often parroted
 BEAM: Final = 5  # a third fewer wrong words than 1, for 0.07 s more; see bench_words
 HYPOTHESES: Final = 3  # of each language
+HINT_TRUST: Final = 0.1  # confidence by which words heard without a hint must be ahead of those heard with it
 UNSURE_LANGUAGE: Final = 0.7  # below it the other language is tried as well
 LIBRARY_ERRORS: Final = (RuntimeError, ValueError, OSError, KeyError, IndexError)
 
 Floats = NDArray[np.float32]
+HotWords = Mapping[Language, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One way to write down what was said, and how it stands against the others."""
+
+    transcript: Transcript
+    rank: float
 
 
 class Recognizer:
@@ -58,7 +69,7 @@ class Recognizer:
         self._takes_hints = self._is_multilingual  # told of a kettle, tiny.en hears it everywhere; see bench_words
         self._suppressed = list(get_suppressed_tokens(self._tokenizers[self.languages[0]], [-1]))
 
-    def recognize(self, samples: Floats, hot_words: Mapping[Language, Sequence[str]] | None = None) -> list[Transcript]:
+    def recognize(self, samples: Floats, hot_words: HotWords | None = None) -> list[Transcript]:
         """What one utterance may say, the likeliest first; none when it has no words.
 
         Raises:
@@ -67,15 +78,21 @@ class Recognizer:
         try:
             encoded = self._whisper.encode(self._features(samples))
             found = [
-                transcript
+                candidate
                 for language in self._languages_of(encoded)
-                for transcript in self._transcripts(encoded, language, samples, (hot_words or {}).get(language, ()))
+                for hints in self._hints_for(language, hot_words or {})
+                for candidate in self._candidates(encoded, language, len(samples) / SAMPLE_RATE_HZ, hints)
             ]
         except LIBRARY_ERRORS as error:
             raise ModelError(
                 f"recognising {len(samples) / SAMPLE_RATE_HZ:.1f} s of speech failed: {error}", can_retry=True
             ) from error
-        return sorted(found, key=lambda transcript: -transcript.confidence)
+        found.sort(key=lambda candidate: -candidate.rank)
+        once: dict[tuple[Language, str], Transcript] = {}
+        for candidate in found:
+            transcript = candidate.transcript
+            once.setdefault((transcript.language, wording_of(transcript.text)), transcript)
+        return list(once.values())
 
     def _features(self, samples: Floats) -> Floats:
         """[80, frames]: the utterance and silence, as many seconds as are encoded."""
@@ -96,18 +113,20 @@ class Recognizer:
         is_sure = shares[ranked[0]] >= UNSURE_LANGUAGE * (sum(shares.values()) or 1.0)
         return ranked[:1] if is_sure else ranked[:2]
 
-    def _transcripts(
-        self, encoded: Any, language: Language, samples: Floats, hot_words: Sequence[str]
-    ) -> Iterator[Transcript]:
-        """Those in this language that can be believed, each wording once."""
-        hints = hot_words if self._takes_hints else ()
-        wordings: set[str] = set()
-        for decoded in self._decoded(encoded, self._tokenizers[language], len(samples) / SAMPLE_RATE_HZ, hints):
-            wording = wording_of(decoded.text)
-            if wording not in wordings and is_believed(decoded, hints):
-                wordings.add(wording)
+    def _hints_for(self, language: Language, hot_words: HotWords) -> list[Sequence[str]]:
+        """What to decode with: the words that are likely here, and nothing, to see whether these were only parroted."""
+        likely = hot_words.get(language, ()) if self._takes_hints else ()
+        return [likely, ()] if likely else [()]
+
+    def _candidates(
+        self, encoded: Any, language: Language, length_s: float, hints: Sequence[str]
+    ) -> Iterator[_Candidate]:
+        """What can be believed."""
+        for decoded in self._decoded(encoded, self._tokenizers[language], length_s, hints):
+            if is_believed(decoded, hints):
                 confidence = min(math.exp(decoded.mean_log_probability), 1.0)
-                yield Transcript(text=decoded.text, language=language, confidence=confidence)
+                transcript = Transcript(text=decoded.text, language=language, confidence=confidence)
+                yield _Candidate(transcript, confidence + (HINT_TRUST if hints else 0.0))
 
     def _decoded(self, encoded: Any, tokenizer: Tokenizer, length_s: float, hints: Sequence[str]) -> list[Decoded]:
         """What the decoder writes, the likeliest first."""
