@@ -113,7 +113,8 @@ class WordEars:
         words = {language: tuple(each) for language, each in hot_words.items()}
         if words != self._hot_words:
             self._hot_words = words
-            self._send({"do": "expect", "words": words})
+            if self.pid is not None:  # otherwise it is told when it starts
+                self._send({"do": "expect", "words": words})
 
     async def run(self, deliver: Callable[[Hearing], None]) -> None:
         process = await self._started()
