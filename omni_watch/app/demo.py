@@ -30,7 +30,7 @@ from omni_watch.alerts.speakers import FileSpeaker
 from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.alerts.voice import VoiceChannel
 from omni_watch.app.channels import speech_for
-from omni_watch.app.engines import lacks, open_cabinet
+from omni_watch.app.engines import SENSES_OF_EMBEDDED, lacks, open_cabinet
 from omni_watch.app.lessons import read_teach_file
 from omni_watch.app.replaying import ReplayPlan, run_replay
 from omni_watch.config.settings import Settings, read_settings
@@ -64,7 +64,7 @@ def run_demo(console: Console, folder: Path | None = None) -> Mapping[str, Any]:
 
 async def _play(console: Console, settings: Settings, folder: Path) -> Mapping[str, Any]:
     cabinet = open_cabinet(settings)
-    lacking = [lack for lack in lacks(cabinet) if "speak" not in lack.ability]
+    lacking = [lack for lack in lacks(cabinet) if lack.ability in SENSES_OF_EMBEDDED]
     if lacking:
         raise ModelError(f"the demo cannot {lacking[0].ability}: run `{lacking[0].mend}` first")
     console.print(f"A clip of a kettle plays as if it were a camera. The task: [bold]{escape(TASK)}[/]")

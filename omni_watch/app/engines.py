@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[..., None]  # an event name and its fields; any thread
 MINICPM: Final = "minicpm-o"
-_SENSES_OF_EMBEDDED: Final = frozenset({"hear household sounds", "see what it was shown", "read displays"})
+SENSES_OF_EMBEDDED: Final = frozenset({"hear household sounds", "see what it was shown", "read displays"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def lacks(cabinet: Cabinet, choice: Choice | None = None) -> list[Lack]:
 
 def needed_files(cabinet: Cabinet, choice: Choice | None = None) -> list[Standing]:
     """How the model files stand, compared byte for byte, without those of which the chosen engine has no use."""
-    needless = _SENSES_OF_EMBEDDED if choice is not None and choice.kind == MINICPM else frozenset()
+    needless = SENSES_OF_EMBEDDED if choice is not None and choice.kind == MINICPM else frozenset()
     return [standing for standing in cabinet.verify() if standing.ability not in needless]
 
 

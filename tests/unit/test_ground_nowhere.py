@@ -18,7 +18,7 @@ ELSEWHERE = (
     "index" + "-url",
     "find" + "-links",
 )
-BINARY = {".mp4", ".npz", ".npy", ".onnx", ".wav", ".png", ".jpg", ".gz", ".safetensors"}
+BINARY = {".mp4", ".npz", ".npy", ".onnx", ".wav", ".ogg", ".png", ".jpg", ".gz", ".safetensors"}
 
 
 def tracked_files() -> list[Path]:
