@@ -56,7 +56,7 @@ def bench(report: Report) -> None:
 
 
 def _spoken(cabinet: Cabinet) -> Iterator[tuple[str, list[Floats]]]:
-    yield NATURAL, [piper(sentence, cabinet.path("voice-en")) for sentence in SENTENCES]
+    yield NATURAL, [piper(sentence, cabinet.path("voice-en"), varies=True) for sentence in SENTENCES]
     for name, (voice, *options) in ESPEAK.items():
         yield name, [espeak(sentence, voice, *options) for sentence in SENTENCES]
 

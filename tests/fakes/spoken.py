@@ -107,11 +107,12 @@ def espeak(text: str, voice: str = "en-us", *options: str) -> Floats:
     return _sound(subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout)
 
 
-def piper(text: str, model: Path, program: str | None = None) -> Floats:
-    """The voice of the cabinet."""
+def piper(text: str, model: Path, program: str | None = None, *, varies: bool = False) -> Floats:
+    """The voice of the cabinet; every time the same, unless it `varies` as it does by itself."""
     found = program or shutil.which("piper", path=str(Path(sys.executable).parent)) or shutil.which("piper")
     assert found is not None, "piper-tts is not installed"
-    command = [found, "-m", str(model), "-f", "-"]
+    evenly = [] if varies else ["--noise-scale", "0", "--noise-w-scale", "0"]
+    command = [found, "-m", str(model), "-f", "-", *evenly]
     return _sound(subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout)
 
 

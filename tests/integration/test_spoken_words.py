@@ -21,7 +21,7 @@ from omni_watch.duplex.embedded.words.recognizer import HINT_TRUST, Recognizer
 from omni_watch.duplex.embedded.words.voice_activity import VoiceActivity, VoiceState
 from omni_watch.watch.pinyin import meant, repaired
 from tests.fakes import synthetic_sounds as sounds
-from tests.fakes.spoken import COMMANDS_ZH, HOT_WORDS, espeak, in_a_room, piper, recorded, wording
+from tests.fakes.spoken import COMMANDS_ZH, HOT_WORDS, errors, espeak, in_a_room, piper, recorded, wording
 
 Floats = NDArray[np.float32]
 RATE: Final = 16_000
@@ -83,11 +83,12 @@ def heard(activity: VoiceActivity, recognizer: Recognizer, speech: Floats) -> st
         "Tell me if the smoke alarm goes off.",
     ],
 )
-def test_a_natural_voice_is_heard_word_for_word(
+def test_a_natural_voice_is_heard_but_for_a_word_at_most(
     sentence: str, activity: VoiceActivity, base: Recognizer, cabinet: Cabinet
 ) -> None:
+    """The word is for processors that round differently; how many are wrong is measured by bench_words."""
     speech = piper(sentence, cabinet.path("voice-en"))
-    assert wording(heard(activity, base, speech)) == wording(sentence)
+    assert errors(heard(activity, base, speech), sentence) <= 1
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_natural_voice_is_heard_word_for_word(
     ],
 )
 def test_a_machine_voice_is_too(sentence: str, voice: str, activity: VoiceActivity, base: Recognizer) -> None:
-    assert wording(heard(activity, base, espeak(sentence, voice))) == wording(sentence)
+    assert errors(heard(activity, base, espeak(sentence, voice)), sentence) <= 1
 
 
 @pytest.mark.parametrize("name", COMMANDS_ZH)
@@ -126,8 +127,8 @@ def test_the_small_english_model_hears_english_and_knows_no_other_language(
     activity: VoiceActivity, tiny: Recognizer, cabinet: Cabinet
 ) -> None:
     assert tiny.languages == ("en",)
-    speech = piper("Let me know when the elevator arrives.", cabinet.path("voice-en"))
-    assert wording(heard(activity, tiny, speech)) == "let me know when the elevator arrives"
+    sentence = "Let me know when the elevator arrives."
+    assert errors(heard(activity, tiny, piper(sentence, cabinet.path("voice-en"))), sentence) <= 1
 
 
 def test_a_hint_turns_what_only_sounds_like_it_into_the_word(base: Recognizer) -> None:
