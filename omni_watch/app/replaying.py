@@ -122,12 +122,10 @@ async def run_replay(
         FeedError: the clip or a take cannot be read. ModelError: a model file is wrong. RequestError: a task says
         nothing to watch for. ConfigError: a rule file or a take's region cannot be used.
     """
-    watch = SystemClock()
-    began_s = watch.stopwatch()
+    began_s = SystemClock().stopwatch()
     clock, tally, deliveries = StreamClock(began_at), Tally(keeps_trace=wanted.keeps_trace), Deliveries()
     rulebook = load_rulebook(settings.rules_dir)
-    cabinet = open_cabinet(settings)
-    similarity = text_similarity(cabinet)
+    similarity = text_similarity(open_cabinet(settings))
     tasks = _tasks(wanted.tasks, began_at, rulebook, similarity)
     recording = Recording(wanted.clip, FEED)
     lessons = _lessons(tasks, wanted.takes, lambda words: rule_of(words, rulebook.phrasebook, similarity))
@@ -162,7 +160,7 @@ async def run_replay(
         plans=[_plan(engine, task, rulebook, lessons) for task in final],
         alerts=alerts,
         tally=tally,
-        wall_s=watch.stopwatch() - began_s,
+        wall_s=SystemClock().stopwatch() - began_s,
         rss_mb_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
 

@@ -156,16 +156,20 @@ def build(
         brain.run,
         speak=checkpoint.tokens.speak,
         listen=checkpoint.tokens.listen,
-        settings=WatchSettings(
-            control=settings.control,
-            context_tokens=min(settings.context_tokens, checkpoint.config.language.max_positions),
-            carried_units=settings.carried_units,
-            language=settings.language,
-            zone=settings.zone,
-        ),
+        settings=_watching(settings, checkpoint),
         around=around,
         feeds=settings.feeds,
         voice=voice,
+    )
+
+
+def _watching(settings: MiniCpmSettings, checkpoint: Checkpoint) -> WatchSettings:
+    return WatchSettings(
+        control=settings.control,
+        context_tokens=min(settings.context_tokens, checkpoint.config.language.max_positions),
+        carried_units=settings.carried_units,
+        language=settings.language,
+        zone=settings.zone,
     )
 
 
