@@ -371,7 +371,8 @@ class _Turn:
         talking, now = self._talking, self._now
         if talking.focus is None or talking.focus_at is None or now - talking.focus_at > FOCUS_LASTS:
             return None
-        return self._tx.tasks.get(talking.focus)
+        task = self._tx.tasks.get(talking.focus)
+        return None if task is None or task.state is TaskState.CANCELLED else task  # what was cancelled stays so
 
     def _ask(self, request: _ABOUT_TASKS, candidates: Sequence[Task]) -> _Outcome:
         options = tuple(candidates[:MOST_OPTIONS])

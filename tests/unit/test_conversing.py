@@ -258,6 +258,14 @@ def test_long_after_it_must_be_said_which(busy: TalkingHouse) -> None:
     assert [task.repeat for task in busy.live] == [Repeat.ONCE, Repeat.EACH, Repeat.EACH]
 
 
+def test_what_was_cancelled_is_not_meant_by_it_any_more(busy: TalkingHouse) -> None:
+    before = busy.texts
+    busy.say("stop watching the dog")
+
+    assert busy.say("make it just once").is_question
+    assert busy.texts == [text for text in before if text != DOG], "nothing rises from the dead"
+
+
 def test_one_thing_for_another_is_another_task(house: TalkingHouse) -> None:
     house.say("tell me when the cup is full")
     (cup,) = house.live
