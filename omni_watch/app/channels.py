@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from omni_watch.alerts import broker, voice
+from omni_watch.alerts.answers import Answers
 from omni_watch.alerts.floor import Floor
 from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.mqtt import MqttChannel
@@ -31,6 +32,7 @@ class Channels:
     terminal: TerminalChannel | None = None  # only while somebody looks on
     speech: Speech | None = None
     remarks: Remarks | None = None  # what a companion says, aloud
+    answers: Answers | None = None  # to what people ask of us, aloud
     live_voice: LiveVoice | None = None  # where the engine says that with a voice of its own
     on_back: Callable[[str], None] = field(default=lambda _channel: None)  # a channel that was away is there
 
@@ -54,6 +56,7 @@ class Channels:
             opened.remarks = Remarks(
                 opened.speech, speaker, floor, language=settings.language, clock=clock, observer=observer
             )
+            opened.answers = Answers(opened.speech, speaker, floor, clock=clock, observer=observer)
             opened.live_voice = LiveVoice(speaker, floor, hush=hush, clock=clock, observer=observer)
             opened.voice = VoiceChannel(
                 opened.speech,
