@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from omni_watch.alerts.answers import Answers
 from omni_watch.app.talking import Conversation, Said
-from omni_watch.domain.errors import OmniWatchError
+from omni_watch.domain.errors import OmniWatchError, StoreError
 from omni_watch.domain.hearing import Heard, Hearing
+from omni_watch.domain.rules import Language
 from omni_watch.watch.ports import Clock, Observer, WordListener
 from omni_watch.watch.supervise import supervise
 
@@ -96,14 +97,25 @@ class Listening:
     async def _take_all(self, together: asyncio.TaskGroup) -> None:
         while True:
             heard = await self._waiting.get()
-            said = await self._take(heard)
-            if said is not None and said.reply and self._answers is not None:
-                if self._speaking is not None:  # who asks for something new has heard enough
-                    self._speaking.cancel()
-                self._speaking = together.create_task(self._say(self._answers, said, heard.feed), name="answer")
+            try:
+                said = await self._take(heard)
+            except StoreError as error:
+                self._observer.on("store.failed", why=str(error))
+                self._answer(together, heard.feed, self._conversation.not_kept(heard.language), heard.language)
+            else:
+                if said is not None:
+                    self._answer(together, heard.feed, said.reply, said.language)
 
-    async def _say(self, answers: Answers, said: Said, feed: str) -> None:
-        await answers.say(said.reply, said.language)
+    def _answer(self, together: asyncio.TaskGroup, feed: str, text: str, language: Language) -> None:
+        """Say it, in place of the answer that is being said: who asks for something new has heard enough."""
+        if self._answers is None or not text:
+            return
+        if self._speaking is not None:
+            self._speaking.cancel()
+        self._speaking = together.create_task(self._say(self._answers, feed, text, language), name="answer")
+
+    async def _say(self, answers: Answers, feed: str, text: str, language: Language) -> None:
+        await answers.say(text, language)
         self._conversation.spoken(feed, self._clock.now())
 
     async def _take(self, heard: Heard) -> Said | None:

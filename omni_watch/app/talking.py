@@ -84,6 +84,10 @@ class Conversation:
             raise ValueError("nothing was heard")
         return first
 
+    def not_kept(self, language: Language) -> str:
+        """What we answer when the store took nothing."""
+        return self._household.book.speech(language).replies["not_kept"]
+
     def spoken(self, feed: str, now: datetime) -> None:
         """Our answer was heard to its end: only now do the seconds for an answer to it begin."""
         talking = self._talks.get(feed)
