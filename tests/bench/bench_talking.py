@@ -53,9 +53,7 @@ def bench(report: Report) -> None:
     rng = np.random.default_rng(11)
     asked = {"en": [piper(each, cabinet.path("voice-en")) for each in SENTENCES]}
     asked["zh"] = [recorded(name) for name in MANDARIN]
-    report.note(
-        f"{len(SENTENCES)} English sentences (Piper), {len(MANDARIN)} Mandarin ones (Kokoro), {len(COMMANDS_ZH)} known"
-    )
+    report.note(f"{len(SENTENCES)} English sentences, spoken by Piper; {len(MANDARIN)} Mandarin ones, by Kokoro")
     with tempfile.TemporaryDirectory() as folder, built_room() as room:
         house = _House(Path(folder), room)
         with house.running():
@@ -65,10 +63,8 @@ def bench(report: Report) -> None:
                 answered = [delay for delay in delays if delay is not None]
                 report.measured(f"{language}: sentences that were answered", len(answered) / len(delays), "share")
                 for percent, limit in ((50, 2.0), (95, 3.5)):
-                    value = float(np.percentile(answered, percent))
-                    report.measured(
-                        f"{language}: end of the sentence to the answer, p{percent}", value, "s", at_most=limit
-                    )
+                    what = f"{language}: end of the sentence to the answer, p{percent}"
+                    report.measured(what, float(np.percentile(answered, percent)), "s", at_most=limit)
             report.measured("most memory, all programs together", house.most_mb, "MB", at_most=1200)
             missed = len(house.events("unit.skipped")) + len(house.events("unit.dropped"))
             report.measured("units missed", missed, "", at_most=0)
