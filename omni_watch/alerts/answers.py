@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.errors import ChannelUnavailable
-from omni_watch.domain.rules import Language, Priority
+from omni_watch.domain.rules import Language
 from omni_watch.watch.ports import Clock, Observer, Voice
 
 STALE_S: Final = 8.0  # an answer that others kept waiting for so long would come out of nowhere
@@ -40,7 +40,7 @@ class Answers:
 
         try:
             wav = await self._voice.synthesize(text, language)
-            await self._floor.speak(Priority.NORMAL, utter)
+            await self._floor.speak(Rank.REPLY, utter)
         except ChannelUnavailable as error:
             self._observer.on("answer.dropped", label=label, why=str(error))
             return False

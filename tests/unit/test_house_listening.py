@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_watch.alerts.answers import STALE_S, Answers
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank
 from omni_watch.app.listening import WAITING_MAX, HeardFile, Listening
 from omni_watch.app.talking import Conversation
 from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
 from omni_watch.domain.hearing import Heard, Hearing, SpeechBegan, Transcript
-from omni_watch.domain.rules import Language, Priority
+from omni_watch.domain.rules import Language
 from omni_watch.domain.tasks import Task, TaskState
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_observer import FakeObserver
@@ -213,7 +213,7 @@ async def test_hot_words_follow_the_tasks() -> None:
 async def test_an_answer_that_was_kept_waiting_is_not_said_and_a_broken_voice_is_told() -> None:
     speaker, clock, observer, floor = FakeSpeaker(), FakeClock(), FakeObserver(), Floor()
     answers = Answers(FakeVoice(), speaker, floor, clock=clock, observer=observer)
-    alert = asyncio.create_task(floor.speak(Priority.URGENT, lambda: speaker.play(b"", "alert")))
+    alert = asyncio.create_task(floor.speak(Rank.URGENT, lambda: speaker.play(b"", "alert")))
     await speaker.until("begin alert")
     waiting = asyncio.create_task(answers.say("Okay.", "en"))
     await asyncio.sleep(0)
