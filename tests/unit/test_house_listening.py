@@ -44,6 +44,9 @@ class FakeEars:
     def expect(self, hot_words: Mapping[Language, Sequence[str]]) -> None:
         self.expected = hot_words
 
+    async def settled(self) -> None:
+        """Nothing waits."""
+
     async def run(self, deliver: Callable[[Hearing], None]) -> None:
         self.runs += 1
         if self.troubles:
