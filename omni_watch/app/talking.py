@@ -74,7 +74,11 @@ class Conversation:
 
     def _understood(self, tx: Transaction, heard: Heard, talking: Talking, now: datetime) -> tuple[str, Understood]:
         """The reading that was most likely meant: rather one that can be done than a wish that no rule knows, rather
-        as it was heard than put right, and the likelier first. The likeliest of all when none is a request."""
+        as it was heard than put right, and the likelier first. The likeliest of all when none is a request.
+
+        What no rule knows is only taken as it was heard best: among what it may have been as well, there is always
+        something that sounds like a wish.
+        """
         known: list[tuple[int, str, Understood]] = []  # how much was put right, and what came of it
         first: tuple[str, Understood] | None = None
         wish: tuple[str, Understood] | None = None
@@ -86,7 +90,8 @@ class Conversation:
             if isinstance(understood.request, Add):
                 found = self._known(tx, reading, understood, talking, now)
                 if found is None:
-                    wish = wish or (reading, understood)
+                    if text == heard.text:
+                        wish = wish or (reading, understood)
                     continue
                 reading, understood = found
             elif wish is not None:

@@ -276,3 +276,11 @@ async def test_of_several_readings_that_must_be_put_right_the_one_that_is_change
         home.ears.say("吹门了梯行我", "kitchen", 1000.0, "随慢了提醒我", "水漫了提醒我")
         assert await home.understood(1) == ["add"]
         assert [(task.rule, task.text) for task in home.tasks] == [("kettle_full", "水满了提醒我")]
+
+
+async def test_what_no_rule_knows_is_taken_only_as_it_was_heard_best() -> None:
+    async with Home() as home:
+        home.ears.say("and alert a scent when the ice melts", "kitchen", 1000.0, "and alert us when the ice melts")
+        home.ears.say("Alert us when the ice melts", "kitchen", 1010.0)
+        assert await home.understood(1) == ["add"]
+        assert [task.text for task in home.tasks] == ["Alert us when the ice melts"]
