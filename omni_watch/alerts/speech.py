@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,7 @@ class Speech:
             return wavs[0]
         return joined(list(_in_one_voice(wavs))).to_wav()
 
-    async def stream(self, text: str, language: Language) -> AsyncIterator[Sound]:
+    async def stream(self, text: str, language: Language) -> AsyncGenerator[Sound, None]:
         """The sound of each sentence as soon as it is made, all at one rate: what `Speaker.stream` takes.
 
         Raises:

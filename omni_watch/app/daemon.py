@@ -256,6 +256,7 @@ class Daemon:
             clock=self._clock,
             observer=self._observer,
             on_change=self._look.set,
+            language=self._settings.language,
             keep=keep,
         )
 

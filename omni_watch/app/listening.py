@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from omni_watch.alerts.answers import Answers
 from omni_watch.app.talking import Conversation, Said
 from omni_watch.domain.errors import OmniWatchError, StoreError
-from omni_watch.domain.hearing import Heard, Hearing
+from omni_watch.domain.hearing import Heard, Hearing, SpeechBegan
 from omni_watch.domain.rules import Language
 from omni_watch.watch.ports import Clock, Observer, WordListener
 from omni_watch.watch.supervise import supervise
@@ -50,9 +50,11 @@ class Listening:
         clock: Clock,
         observer: Observer,
         on_change: Callable[[], None],
+        language: Language = "en",
         keep: HeardFile | None = None,
     ) -> None:
-        """`answers`: None where nothing is said aloud. `on_change`: called after a request was carried out."""
+        """`answers`: None where nothing is said aloud. `on_change`: called after a request was carried out. `language`:
+        that is mostly spoken here."""
         self._ears = ears
         self._conversation = conversation
         self._answers = answers
@@ -62,6 +64,7 @@ class Listening:
         self._keep = keep
         self._waiting: asyncio.Queue[Heard] = asyncio.Queue(WAITING_MAX)
         self._taken: _Taken | None = None
+        self._language: Language = language  # of the last answer
         self._speaking: asyncio.Task[None] | None = None
 
     def hear(self, feed: str, start_s: float, samples: NDArray[np.float32]) -> None:
@@ -87,6 +90,8 @@ class Listening:
             together.create_task(self._take_all(together), name="requests")
 
     def _deliver(self, hearing: Hearing) -> None:
+        if isinstance(hearing, SpeechBegan) and self._answers is not None:
+            self._answers.expect(self._language)
         if not isinstance(hearing, Heard):
             return
         if self._waiting.full():
@@ -110,6 +115,7 @@ class Listening:
         """Say it, in place of the answer that is being said: who asks for something new has heard enough."""
         if self._answers is None or not text:
             return
+        self._language = language
         if self._speaking is not None:
             self._speaking.cancel()
         self._speaking = together.create_task(self._say(self._answers, feed, text, language), name="answer")

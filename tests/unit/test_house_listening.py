@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from omni_watch.alerts.answers import STALE_S, Answers
 from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.wav import Sound
 from omni_watch.app.listening import WAITING_MAX, HeardFile, Listening
 from omni_watch.app.talking import Conversation
 from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
@@ -23,7 +24,7 @@ from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_observer import FakeObserver
 from tests.fakes.fake_store import FakeStore
 from tests.fakes.talking_house import HOUSEHOLD
-from tests.unit.test_alerts_voice import FakeSpeaker, FakeVoice
+from tests.unit.test_alerts_voice import FakeSpeaker
 
 WAIT_S = 10.0  # only ever used up by a defect
 
@@ -69,6 +70,20 @@ class FakeEars:
         self._deliver(SpeechBegan(feed="kitchen", at_s=1000.0))
 
 
+class FakeVoice:
+    """Implements `StreamingVoice`; the sound of a text is its letters."""
+
+    def __init__(self) -> None:
+        self.expected: list[Language] = []
+
+    async def stream(self, text: str, language: Language) -> AsyncGenerator[Sound, None]:
+        for sentence in text.split(". "):
+            yield Sound(sentence.encode("utf-16-le"), 16_000)
+
+    def warm(self, language: Language) -> None:
+        self.expected.append(language)
+
+
 class Home:
     """A listening house on fakes."""
 
@@ -76,7 +91,8 @@ class Home:
         self.ears, self.store, self.speaker, self.clock = FakeEars(), FakeStore(), FakeSpeaker(), FakeClock()
         self.observer, self.floor, self.changes = FakeObserver(), Floor(), 0
         self.conversation = Conversation(self.store, HOUSEHOLD)
-        answers = Answers(FakeVoice(), self.speaker, self.floor, clock=self.clock, observer=self.observer)
+        self.voice = FakeVoice()
+        answers = Answers(self.voice, self.speaker, self.floor, clock=self.clock, observer=self.observer)
         self.listening = Listening(
             self.ears,
             self.conversation,
@@ -120,6 +136,7 @@ async def test_what_is_asked_for_is_done_and_answered() -> None:
         await home.speaker.until("end answer")
         (task,) = home.tasks
         assert (task.rule, task.set_by, home.changes) == ("dog_barking", "voice", 1)
+        assert "I'll tell you" in home.speaker.heard.decode("utf-16-le")
         assert await home.understood(1) == ["add"]
 
 
@@ -131,6 +148,7 @@ async def test_what_is_no_request_does_nothing_and_gets_no_answer() -> None:
         await home.speaker.until("begin answer")
         assert await home.understood(1) == ["add"]
         assert home.speaker.log == ["begin answer"]
+        assert home.voice.expected == ["en"], "somebody began to speak"
 
 
 async def test_a_less_likely_reading_is_taken_when_only_that_is_a_request() -> None:
