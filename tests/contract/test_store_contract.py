@@ -286,7 +286,7 @@ async def test_unfinished_deliveries_are_counted_over_all_and_for_one_task(store
 
     await store.transact(keep)
     assert await store.transact(lambda tx: tx.alerts.unfinished()) == 2
-    assert await store.transact(lambda tx: tx.alerts.unfinished("kettle01")) == 1
+    assert await store.transact(lambda tx: tx.alerts.untold("kettle01")) == 1
 
 
 async def test_old_alerts_are_forgotten_once_nothing_of_them_waits(store: Store) -> None:

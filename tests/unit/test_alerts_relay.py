@@ -62,8 +62,8 @@ class Desk:
             ],
         )
 
-    def delivery(self, alert_id: str, channel: str = "fake") -> Delivery:
-        return self.store.shelves.deliveries[alert_id, channel]
+    def delivery(self, alert_id: str, channel: str = "fake", number: int = 0) -> Delivery:
+        return self.store.shelves.deliveries[alert_id, channel, number]
 
     def task(self, task_id: str = "kettle") -> TaskState:
         return self.store.shelves.tasks[task_id].state
