@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
 
+from omni_watch.alerts.floor import until_silent
 from omni_watch.domain.alerts import Alert, Delivery, DeliveryState, Receipt
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, StoreError
 from omni_watch.domain.rules import Priority
@@ -102,6 +103,20 @@ class Relay:
         """Look at the store now: something was committed."""
         for lane in self._lanes:
             lane.wake()
+
+    async def let_go(self) -> None:
+        """End what is just being told of alerts that somebody has dealt with: a voice falls silent.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        held = [(lane, lane.in_hand) for lane in self._lanes if lane.in_hand is not None]
+        if not held:
+            return
+        reasons = await self._outbox.transact(lambda tx: [no_longer_told(tx, delivery) for _, delivery in held])
+        for (lane, delivery), why in zip(held, reasons, strict=True):
+            if why is not None:
+                lane.let_go(delivery, why)
 
     def retry_now(self, channel: str) -> None:
         """End the pause of a channel that is known to be back."""
@@ -206,6 +221,13 @@ class _Lane:
         self._called = asyncio.Event()
         state.bells.append(self._called)
         self._stops_when_idle = False
+        self.in_hand: Delivery | None = None  # what is just being sent
+        self._let_go: asyncio.Future[str] | None = None  # done, with the reason, when that is not to be told any more
+
+    def let_go(self, delivery: Delivery, why: str) -> None:
+        """Tell it to nobody any more, if it is still being sent."""
+        if self.in_hand == delivery and self._let_go is not None and not self._let_go.done():
+            self._let_go.set_result(why)
 
     def wake(self) -> None:
         self._called.set()
@@ -273,7 +295,9 @@ class _Lane:
         """Send once and keep what became of it."""
         try:
             async with asyncio.timeout(self._settings.send_limit_s):
-                receipt = await self.channel.send(alert, sending)
+                receipt = await self._send(alert, sending)
+        except _LetGoError as error:
+            after = sending.to(DeliveryState.EXPIRED, detail=str(error))
         except ChannelUnavailable as error:
             after = self._unavailable(sending, str(error))
         except TimeoutError:
@@ -286,6 +310,19 @@ class _Lane:
             after = self._sent(sending, receipt)
         await self._keep(alert, after)
         self._tell(alert, after)
+
+    async def _send(self, alert: Alert, sending: Delivery) -> Receipt:
+        """What the channel says, unless the alert is over before; then the channel has fallen silent."""
+        let_go: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.in_hand, self._let_go = sending, let_go
+        telling = asyncio.ensure_future(self.channel.send(alert, sending))
+        try:
+            await until_silent(telling, let_go)
+        finally:
+            self.in_hand = self._let_go = None
+        if let_go.done() and telling.cancelled():
+            raise _LetGoError(let_go.result())
+        return telling.result()
 
     def _sent(self, sending: Delivery, receipt: Receipt) -> Delivery:
         if self.state.is_away:
@@ -337,6 +374,10 @@ class _Lane:
             late_s=round((self._clock.now() - since).total_seconds(), 3),
             detail=delivery.detail,
         )
+
+
+class _LetGoError(Exception):
+    """What was being sent need not be told any more."""
 
 
 def pause_s(failures: int, settings: RelaySettings, jitter: float = 1.0) -> float:

@@ -358,6 +358,7 @@ class Daemon:
         parts.channels.keep_quiet(await store.transact(lambda tx: requests.quiet_until(tx, now)))
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
+        await parts.relay.let_go()
         await self._escalate(parts)
         for watching in self._watched:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
