@@ -181,7 +181,7 @@ class VoiceSection(Section):
 class EscalationSection(Section):
     """How an urgent alert that nobody acknowledges is told again; a rule may have its own."""
 
-    every_s: float = Field(default=60.0, ge=5, le=86_400, description="seconds, from 5 to 86400")
+    every_s: float = Field(default=60.0, ge=1, le=86_400, description="seconds, from 1 to 86400")
     times: int = Field(default=5, ge=0, le=1000, description="a whole number from 0 (never) to 1000")
     louder_after: int = Field(default=1, ge=1, le=1001, description="a whole number from 1 to 1001")
     every_channel_after: int = Field(default=2, ge=1, le=1001, description="a whole number from 1 to 1001")

@@ -69,7 +69,7 @@ class _ModelEntry(_Strict):
 
 
 class _EscalationEntry(_Strict):
-    every_s: float | None = Field(default=None, ge=5, le=86400, description="seconds from 5 to 86400")
+    every_s: float | None = Field(default=None, ge=1, le=86400, description="seconds from 1 to 86400")
     times: int | None = Field(default=None, ge=0, le=1000, description="a whole number from 0 (never) to 1000")
     louder_after: int | None = Field(default=None, ge=1, le=1001, description="a whole number from 1 to 1001")
     every_channel_after: int | None = Field(default=None, ge=1, le=1001, description="a whole number from 1 to 1001")
