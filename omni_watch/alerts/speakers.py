@@ -25,8 +25,10 @@ class Speaker(Protocol):
 
     name: str
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
         """Play to the end; what was done, for people. When cancelled it falls silent within 50 ms.
+
+        `loudness`: 0..1, of the way from as loud as it is set to as loud as it can; what is set to silence stays so.
 
         Raises:
             ChannelUnavailable: the device is missing or busy, the folder cannot be written.
@@ -50,9 +52,10 @@ class PortAudioSpeaker:
         self._options = [] if device is None else [f"--device={device}"]
         self._volume = volume
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
+        volume = self._volume + (1 - self._volume) * loudness if self._volume > 0 else 0.0
         try:
-            sound = Sound.from_wav(wav).at_volume(self._volume)
+            sound = Sound.from_wav(wav).at_volume(volume)
         except ValueError as error:
             raise ChannelUnavailable(f"{self.name}: {error}") from error
         await self._run_player(sound.to_wav(), sound.duration_s + SLACK_S)
@@ -146,7 +149,7 @@ class FileSpeaker:
         self.name = f"folder {folder}"
         self._folder = folder
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
         path = self._folder / f"{_UNSAFE.sub('_', label)}.wav"
         try:
             await asyncio.to_thread(write_private, path, wav)

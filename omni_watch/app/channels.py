@@ -13,6 +13,7 @@ from omni_watch.alerts.answers import Answers
 from omni_watch.alerts.floor import Floor
 from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.mqtt import MqttChannel
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.remarks import Remarks
 from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker, Speaker
 from omni_watch.alerts.speech import Speech, SpeechSettings, make_speech
@@ -35,6 +36,7 @@ class Channels:
     remarks: Remarks | None = None  # what a companion says, aloud
     answers: Answers | None = None  # to what people ask of us, aloud
     live_voice: LiveVoice | None = None  # where the engine says that with a voice of its own
+    silence: Quiet = field(default_factory=Quiet)
     on_back: Callable[[str], None] = field(default=lambda _channel: None)  # a channel that was away is there
 
     @classmethod
@@ -50,21 +52,30 @@ class Channels:
         hush: Callable[[str], None] = lambda _feed: None,
     ) -> Self:
         """What the settings ask for; nothing is connected yet, so nothing can fail. `hush`: the engine's."""
-        opened = cls()
+        opened = cls(silence=Quiet(hours=settings.voice.quiet_hours))
         if speaker := speaker_for(settings.voice):
             opened.speech = speech_for(settings.voice, cabinet, observer, settings.state_dir / "voice")
             floor = Floor()
             opened.remarks = Remarks(
-                opened.speech, speaker, floor, language=settings.language, clock=clock, observer=observer
+                opened.speech,
+                speaker,
+                floor,
+                language=settings.language,
+                clock=clock,
+                observer=observer,
+                quiet=opened.silence,
+            )
+            opened.live_voice = LiveVoice(
+                speaker, floor, hush=hush, clock=clock, observer=observer, quiet=opened.silence
             )
             opened.answers = Answers(opened.speech, speaker, floor, clock=clock, observer=observer)
-            opened.live_voice = LiveVoice(speaker, floor, hush=hush, clock=clock, observer=observer)
             opened.voice = VoiceChannel(
                 opened.speech,
                 speaker,
                 clock=clock,
                 observer=observer,
                 floor=floor,
+                quiet=opened.silence,
                 said_live=opened.live_voice.has_said,
                 settings=voice.VoiceSettings(
                     expiry_s=settings.voice.expiry_s, urgent_expiry_s=settings.voice.urgent_expiry_s
@@ -96,10 +107,8 @@ class Channels:
         return {channel.name: channel.expiry_s(priority) for channel in self.all}
 
     def keep_quiet(self, until: datetime | None) -> None:
-        """Say nothing aloud until then but what is urgent; None: speak."""
-        for part in (self.voice, self.remarks, self.live_voice):
-            if part is not None:
-                part.quiet_until = until
+        """Say nothing aloud until then but what is urgent; None: speak, but for the quiet hours."""
+        self.silence.until = until
 
     def quiet(self) -> None:
         """End what companions are saying, and let go of what they still want to say."""

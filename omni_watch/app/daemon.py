@@ -42,7 +42,7 @@ from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
-from omni_watch.domain.rules import Language, Rule
+from omni_watch.domain.rules import Escalation, Language, Rule
 from omni_watch.domain.units import SAMPLE_RATE_HZ
 from omni_watch.sensing.opening import open_feed
 from omni_watch.store.thread import SqlStore
@@ -325,10 +325,14 @@ class Daemon:
             clock=self._clock,
             observer=self._observer,
             expiries_s=parts.channels.expiries_s,
-            on_alerts=lambda _alerts: parts.relay.wake(),
+            on_alerts=lambda _alerts: self._alerted(parts),
             on_comments=lambda feed, comments: self._remark(parts, feed, comments),
         )
         return Watching(feed, roster, heartbeat)
+
+    def _alerted(self, parts: Parts) -> None:
+        parts.relay.wake()
+        self._look.set()  # one that nobody takes note of needs a timer
 
     def _remark(self, parts: Parts, feed: str, comments: Sequence[Utterance]) -> None:
         """What a companion says of its own accord: live, never stored."""
@@ -414,9 +418,10 @@ class Daemon:
         parts.channels.keep_quiet(await store.transact(lambda tx: requests.quiet_until(tx, now)))
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
-        await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
         if parts.listening is not None:
             await parts.listening.look()
+        await parts.relay.let_go()
+        await self._escalate(parts)
         for watching in self._watched:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
                 await watching.roster.look(now)
@@ -428,6 +433,24 @@ class Daemon:
         await parts.publisher.publish_tasks()
         self._observer.on("outbox", pending=await store.transact(lambda tx: tx.alerts.unfinished()))
         parts.relay.wake()
+
+    async def _escalate(self, parts: Parts) -> None:
+        """Tell again what nobody has acknowledged, and have a timer for when time alone will next change something."""
+        now, expiries_s = self._clock.now(), parts.channels.expiries_s
+        changed = await parts.store.transact(lambda tx: requests.escalate(tx, now, expiries_s, self._escalation_of))
+        for alert, course in changed:
+            event = "alert.repeated" if course.is_open else "alert.expired"
+            self._observer.on(event, alert_id=alert.id, task_id=alert.task_id, repeats=course.repeats)
+        tasks, next_at = await parts.store.transact(
+            lambda tx: (tx.tasks.live(), requests.next_escalation(tx, self._escalation_of))
+        )
+        await parts.timers.sync(tasks, now, next_at)
+
+    def _escalation_of(self, rule_id: str | None) -> Escalation:
+        """Any thread."""
+        rule = self._rules.get(rule_id) if rule_id is not None else None
+        usual = self._settings.escalation
+        return usual if rule is None else usual.tuned(rule.escalation)
 
     def _rehearse(self, parts: Parts) -> None:
         """Have the words of every watched task ready, so that an alert is spoken without waiting for the voice."""

@@ -18,10 +18,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import tzlocal
 
-from omni_watch.config.checking import ConfigFile, FeedSection, ModelSection, MqttSection, Place, read_secret
+from omni_watch.config.checking import ConfigFile, FeedSection, ModelSection, MqttSection, Place, hours_of, read_secret
 from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ConfigError
-from omni_watch.domain.rules import Language
+from omni_watch.domain.rules import Escalation, Language
+from omni_watch.domain.tasks import WatchWindow
 
 FILE_NAME: Final = "config.toml"
 SYSTEM_FILE: Final = Path("/etc/omni-watch") / FILE_NAME
@@ -92,6 +93,7 @@ class VoiceSettings:
     piper: Path | None = None  # None: found beside our Python or on the path
     expiry_s: float = 60.0
     urgent_expiry_s: float = 300.0
+    quiet_hours: WatchWindow | None = None  # in which only urgent alerts are spoken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,7 @@ class Settings:
     mqtt: MqttSettings
     voice: VoiceSettings
     ears: EarsSettings
+    escalation: Escalation  # of urgent alerts, where a rule does not say otherwise
     engine: EngineSettings
     model: ModelSettings
     retention: RetentionSettings
@@ -275,6 +278,7 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "piper": _plain(voice.piper),
             "expiry_s": voice.expiry_s,
             "urgent_expiry_s": voice.urgent_expiry_s,
+            "quiet_hours": voice.quiet_hours and f"{voice.quiet_hours.begins:%H:%M}-{voice.quiet_hours.ends:%H:%M}",
         },
         "ears": {
             "enabled": settings.ears.enabled,
@@ -282,6 +286,7 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "name_needed": settings.ears.is_name_needed,
             "keep_heard": settings.ears.keep_heard,
         },
+        "escalation": asdict(settings.escalation),
         "engine": {"kind": settings.engine.kind, "threads": settings.engine.threads},
         "model": asdict(settings.model)
         | {name: _plain(getattr(settings.model, name)) for name in ("voice_sample", "voice_python")},
@@ -304,10 +309,11 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
     checked = ConfigFile.check(raw, place)
     house, voice = checked.house, checked.voice
     state_dir = _folder(house.state_dir, place) or _default_state_dir(variables)
+    zone = house.zone or tzlocal.get_localzone_name()
     return Settings(
         instance=house.instance or host_slug(socket.gethostname()),
         language=house.language,
-        zone=house.zone or tzlocal.get_localzone_name(),
+        zone=zone,
         state_dir=state_dir,
         models_dir=_folder(checked.models.folder, place) or _default_models_dir(variables),
         rules_dir=_folder(checked.rules.folder, place),
@@ -322,6 +328,7 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             piper=_folder(voice.piper, place),
             expiry_s=voice.expiry_s,
             urgent_expiry_s=voice.urgent_expiry_s,
+            quiet_hours=_hours(voice.quiet_hours, zone),
         ),
         ears=EarsSettings(
             enabled=checked.ears.enabled,
@@ -329,6 +336,7 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             is_name_needed=checked.ears.name_needed,
             keep_heard=checked.ears.keep_heard,
         ),
+        escalation=Escalation(**checked.escalation.model_dump()),
         engine=EngineSettings(kind=checked.engine.kind, threads=checked.engine.threads),
         model=_model(checked.model, place),
         retention=RetentionSettings(
@@ -338,6 +346,11 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
         service=_service(variables),
         origin=origin,
     )
+
+
+def _hours(written: str | None, zone: str) -> WatchWindow | None:
+    span = None if written is None else hours_of(written)
+    return None if span is None else WatchWindow(begins=span[0], ends=span[1], zone=zone)
 
 
 def _feed(section: FeedSection) -> FeedSettings:

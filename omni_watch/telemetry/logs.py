@@ -33,6 +33,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "voice.speaking": logging.DEBUG,
     "voice.silent": logging.DEBUG,  # it has finished speaking
     # a person may need to act
+    "alert.repeated": logging.WARNING,
     "unit.skipped": logging.WARNING,
     "unit.dropped": logging.WARNING,
     "delivery.failed": logging.WARNING,

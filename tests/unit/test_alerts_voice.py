@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.voice import REMEMBERED, VoiceChannel, VoiceSettings
 from omni_watch.domain.alerts import Alert, Receipt
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
@@ -41,7 +42,7 @@ class FakeSpeaker:
         self._speaking = 0
         self._moved = asyncio.Condition()
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
         assert self._speaking == 0, "two voices at once"
         self._speaking += 1
         try:
@@ -77,7 +78,10 @@ class FakeSpeaker:
 class Room:
     def __init__(self) -> None:
         self.speaker, self.clock, self.observer = FakeSpeaker(), FakeClock(), FakeObserver()
-        self.channel = VoiceChannel(FakeVoice(), self.speaker, clock=self.clock, observer=self.observer)
+        self.quiet = Quiet()
+        self.channel = VoiceChannel(
+            FakeVoice(), self.speaker, clock=self.clock, observer=self.observer, quiet=self.quiet
+        )
 
     def say(self, told: Alert, lasting_s: float = 60.0) -> asyncio.Task[Receipt]:
         return asyncio.create_task(self.channel.send(told, delivery(told, "voice", lasting_s=lasting_s)))
@@ -222,7 +226,7 @@ async def test_nobody_speaks_after_the_channel_was_closed() -> None:
 async def test_while_the_house_is_to_be_quiet_only_what_is_urgent_is_said() -> None:
     room = Room()
     room.speaker.may_finish.set()
-    room.channel.quiet_until = room.clock.now() + timedelta(minutes=5)
+    room.quiet.until = room.clock.now() + timedelta(minutes=5)
 
     with pytest.raises(AlertRejected, match="asked to be quiet until"):
         await room.say(normal)

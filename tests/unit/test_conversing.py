@@ -310,7 +310,7 @@ def test_note_taken_ends_what_is_still_to_be_told(house: TalkingHouse) -> None:
     house.say(KETTLE)
     house.happen("kettle")
 
-    assert house.say("got it").text == "Okay."
+    assert house.say("got it").text == "Okay, noted: The kettle is full."
     house.now += timedelta(minutes=5)
     assert house.say("got it").deed == "nothing", "by then it is said to somebody else"
 
