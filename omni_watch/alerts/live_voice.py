@@ -153,7 +153,7 @@ class LiveVoice:
             both: list[asyncio.Future[Any]] = [playing, turn.was_heard]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self._give_up(turn, "an urgent alert cut it short")
+            self._give_up(turn, "it was cut short")  # by an urgent alert, or by a person
             raise
         finally:
             if not playing.done():  # given up: nobody else may speak before it is silent

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Words
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.errors import ChannelUnavailable
 from omni_watch.domain.rules import Language, Priority
@@ -75,7 +75,8 @@ class Remarks:
     async def _tell(self, remark: _Remark) -> None:
         try:
             wav = await self._voice.synthesize(remark.text, self._language)
-            await self._floor.speak(Priority.LOW, lambda: self._play(remark, wav))
+            words = Words(remark.text, self._language)
+            await self._floor.speak(Priority.LOW, lambda: self._play(remark, wav), words=words)
         except ChannelUnavailable as error:
             self._drop(remark, str(error))
 

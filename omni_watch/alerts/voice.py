@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Words
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
-from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
+from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, Interrupted
 from omni_watch.domain.rules import Priority
 from omni_watch.watch.ports import Clock, Observer, Voice
 
@@ -58,6 +58,7 @@ class VoiceChannel:
         """Say the alert; return when the last word was heard. One that was said before is not said again.
 
         Raises:
+            Interrupted: a person spoke over it; it was not said.
             ChannelUnavailable: no voice or speaker works now, or it grew too old while others spoke.
             AlertRejected: a person asked the house to be quiet.
         """
@@ -72,11 +73,16 @@ class VoiceChannel:
         if self._said_live is not None and await self._said_live(alert):
             return self._remember(alert, "said by the model itself")
         wav = await self._voice.synthesize(alert.text, alert.language)
-        detail = await self._floor.speak(
-            alert.priority,
-            lambda: self._say(alert, delivery, wav),
-            on_cut=lambda: self._observer.on("voice.cut", alert_id=alert.id),
-        )
+        try:
+            detail = await self._floor.speak(
+                alert.priority,
+                lambda: self._say(alert, delivery, wav),
+                words=Words(alert.text, alert.language),
+                on_cut=lambda: self._observer.on("voice.cut", alert_id=alert.id),
+            )
+        except Interrupted:
+            self._observer.on("voice.interrupted", alert_id=alert.id)
+            raise
         return self._remember(alert, detail)
 
     def expiry_s(self, priority: Priority) -> float:

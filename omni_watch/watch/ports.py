@@ -307,6 +307,7 @@ class Channel(Protocol):
         May be called twice for one alert: receivers key on `alert.id`. `delivery.attempts` counts the tries so far.
 
         Raises:
+            Interrupted: a person spoke over it; offer it again soon.
             ChannelUnavailable: try again later (broker down, device busy).
             AlertRejected: never try again (payload refused).
         """
