@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final, Protocol
 
-from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.floor import Floor, Rank, Words
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.alerts.wav import Sound
 from omni_watch.domain.errors import ChannelUnavailable
@@ -58,7 +58,7 @@ class Answers:
                 await self._speaker.stream(_pieces(first, sounds), first.rate_hz, label)
 
         try:
-            await self._floor.speak(Rank.REPLY, utter)
+            await self._floor.speak(Rank.REPLY, utter, words=Words(text, language))
         except ChannelUnavailable as error:
             self._observer.on("answer.dropped", label=label, why=str(error))
             return False

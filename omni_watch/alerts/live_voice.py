@@ -159,7 +159,7 @@ class LiveVoice:
         try:
             await until_silent(playing, turn.was_heard)
         except asyncio.CancelledError:
-            self._give_up(turn, "an urgent alert cut it short")
+            self._give_up(turn, "it was cut short")  # by an urgent alert, or by a person
             raise
         if turn.was_heard.done():
             raise ChannelUnavailable("it was given up")

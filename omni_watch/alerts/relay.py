@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 
 from omni_watch.alerts.floor import until_silent
 from omni_watch.domain.alerts import Alert, Delivery, DeliveryState, Receipt
-from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, StoreError
+from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, Interrupted, StoreError
 from omni_watch.domain.rules import Priority
 from omni_watch.watch.ports import Channel, Clock, Observer, Store, Transaction
 from omni_watch.watch.requests import after_delivery, no_longer_told
@@ -43,6 +43,7 @@ class RelaySettings:
     first_pause_s: float = 1.0  # after the first failure; doubles with each further one
     longest_pause_s: float = 60.0
     send_limit_s: float = 180.0  # a channel that has not answered by then counts as away
+    tries_over_people: int = 5  # a delivery that people spoke over so often is theirs to ask for; not if it is urgent
     tries_of_a_bug: int = 5  # a delivery whose sending raises what a channel must not raise is then dead
 
 
@@ -298,6 +299,8 @@ class _Lane:
                 receipt = await self._send(alert, sending)
         except _LetGoError as error:
             after = sending.to(DeliveryState.EXPIRED, detail=str(error))
+        except Interrupted as error:
+            after = self._interrupted(alert, sending, error)
         except ChannelUnavailable as error:
             after = self._unavailable(sending, str(error))
         except TimeoutError:
@@ -329,6 +332,16 @@ class _Lane:
             self._observer.on("channel.back", channel=self.channel.name)
             self.state.recovered()
         return sending.to(DeliveryState.SENT, detail=_short(receipt.detail))
+
+    def _interrupted(self, alert: Alert, sending: Delivery, error: Interrupted) -> Delivery:
+        """The channel is there, so nothing else waits. Within bounds it is offered again once the person has spoken."""
+        again_at = self._clock.now() + timedelta(seconds=error.again_in_s)
+        is_urgent = alert.priority is Priority.URGENT
+        if sending.attempts >= self._settings.tries_over_people and not is_urgent:
+            return sending.to(DeliveryState.EXPIRED, detail=f"people spoke over it {sending.attempts} times")
+        if again_at >= sending.expires_at:
+            return sending.to(DeliveryState.EXPIRED, detail=_short(f"too old to be told here; last: {error}"))
+        return sending.to(DeliveryState.PENDING, detail=_short(str(error)), due_at=again_at)
 
     def _unavailable(self, sending: Delivery, why: str) -> Delivery:
         if self._clock.now() >= sending.expires_at:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from omni_watch.alerts.floor import Floor, Rank, until_silent
+from omni_watch.alerts.floor import Floor, Rank, Words, until_silent
 from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.errors import ChannelUnavailable
@@ -83,7 +83,8 @@ class Remarks:
     async def _tell(self, remark: _Remark) -> None:
         try:
             wav = await self._voice.synthesize(remark.text, self._language)
-            await self._floor.speak(Rank.CHATTER, lambda: self._play(remark, wav))
+            words = Words(remark.text, self._language)
+            await self._floor.speak(Rank.CHATTER, lambda: self._play(remark, wav), words=words)
         except ChannelUnavailable as error:
             self._drop(remark, str(error))
 

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.floor import Floor, Rank, Words
 from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
-from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
+from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, Interrupted
 from omni_watch.domain.rules import Priority
 from omni_watch.watch.ports import Clock, Observer, Voice
 
@@ -60,6 +60,7 @@ class VoiceChannel:
         became of an alert is not said at all.
 
         Raises:
+            Interrupted: a person spoke over it; it was not said.
             ChannelUnavailable: no voice or speaker works now, or it grew too old while others spoke.
             AlertRejected: the house is to be quiet; other channels tell it.
         """
@@ -73,11 +74,16 @@ class VoiceChannel:
         if self._said_live is not None and await self._said_live(alert):
             return self._remember(delivery, "said by the model itself")
         wav = await self._voice.synthesize(alert.text, alert.language)
-        detail = await self._floor.speak(
-            Rank.of(alert.priority),
-            lambda: self._say(alert, delivery, wav),
-            on_cut=lambda: self._observer.on("voice.cut", alert_id=alert.id),
-        )
+        try:
+            detail = await self._floor.speak(
+                Rank.of(alert.priority),
+                lambda: self._say(alert, delivery, wav),
+                words=Words(alert.text, alert.language),
+                on_cut=lambda: self._observer.on("voice.cut", alert_id=alert.id),
+            )
+        except Interrupted:
+            self._observer.on("voice.interrupted", alert_id=alert.id)
+            raise
         return self._remember(delivery, detail)
 
     def expiry_s(self, priority: Priority) -> float:

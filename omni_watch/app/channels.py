@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from omni_watch.alerts import broker, voice
 from omni_watch.alerts.answers import Answers
-from omni_watch.alerts.floor import Floor
 from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.mqtt import MqttChannel
 from omni_watch.alerts.quiet import Quiet
@@ -19,9 +18,11 @@ from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker, Speaker
 from omni_watch.alerts.speech import Speech, SpeechSettings, make_speech
 from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.alerts.voice import VoiceChannel
+from omni_watch.app.giving_way import GivingWay
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.settings import MqttSettings, Settings, VoiceSettings
 from omni_watch.domain.rules import Priority
+from omni_watch.watch.played import Played
 from omni_watch.watch.ports import Channel, Clock, Observer, Snapshots, Store
 
 
@@ -50,12 +51,14 @@ class Channels:
         clock: Clock,
         observer: Observer,
         hush: Callable[[str], None] = lambda _feed: None,
+        giving_way: GivingWay | None = None,
     ) -> Self:
         """What the settings ask for; nothing is connected yet, so nothing can fail. `hush`: the engine's."""
         opened = cls(silence=Quiet(hours=settings.voice.quiet_hours))
-        if speaker := speaker_for(settings.voice):
+        giving_way = giving_way or GivingWay(clock=clock, observer=observer)
+        if speaker := speaker_for(settings.voice, giving_way.played):
             opened.speech = speech_for(settings.voice, cabinet, observer, settings.state_dir / "voice")
-            floor = Floor()
+            floor = giving_way.floor
             opened.remarks = Remarks(
                 opened.speech,
                 speaker,
@@ -125,13 +128,13 @@ class Channels:
             await self.speech.close()
 
 
-def speaker_for(settings: VoiceSettings) -> Speaker | None:
-    """Where alerts are heard; None when they are not."""
+def speaker_for(settings: VoiceSettings, played: Played | None = None) -> Speaker | None:
+    """Where alerts are heard; None when they are not. `played` is told what is."""
     if not settings.enabled or settings.output == "off":
         return None
     if settings.output == "file":
         return FileSpeaker(settings.folder)
-    return PortAudioSpeaker(settings.device, settings.volume)
+    return PortAudioSpeaker(settings.device, settings.volume, played=played)
 
 
 def speech_for(settings: VoiceSettings, cabinet: Cabinet, observer: Observer, shelf: Path | None = None) -> Speech:

@@ -31,6 +31,7 @@ from omni_watch.app.answering import answer_wishes
 from omni_watch.app.channels import Channels, speaker_for
 from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s
 from omni_watch.app.errands import daemon_lock
+from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.house import database_path
 from omni_watch.app.household import Planner, household_of
 from omni_watch.app.listening import HeardFile, Listening
@@ -165,6 +166,7 @@ class Daemon:
         self._failed: list[FeedError] = []
         self._rehearsed: set[tuple[str, str]] = set()
         self._rehearsing: asyncio.Task[None] | None = None
+        self._giving_way = GivingWay(clock=self._clock, observer=self._observer)
         self._live_voice: LiveVoice | None = None
         self._speech: Speech | None = None
         self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
@@ -194,7 +196,13 @@ class Daemon:
         fitting = ThreadPoolExecutor(1, "fitting")
         stack.callback(fitting.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
-        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer, hush=engine.hush)
+        channels = Channels.open(
+            *(settings, cabinet, snapshots, store),
+            clock=clock,
+            observer=observer,
+            hush=engine.hush,
+            giving_way=self._giving_way,
+        )
         self._live_voice, self._speech = channels.live_voice, channels.speech
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
@@ -253,9 +261,11 @@ class Daemon:
             ears,
             Conversation(store, await asyncio.to_thread(self._household, cabinet, choice)),
             channels.answers,
+            self._giving_way,
             clock=self._clock,
             observer=self._observer,
             on_change=self._look.set,
+            on_hush=channels.quiet,
             language=self._settings.language,
             keep=keep,
         )
@@ -302,6 +312,7 @@ class Daemon:
                 clock=self._clock,
                 observer=self._observer,
                 on_sound=None if listening is None else partial(listening.hear, feed.name),
+                cleaned=partial(self._giving_way.cleaned, feed.name),
             )
             for feed in self._settings.feeds
         ]

@@ -326,6 +326,7 @@ class Channel(Protocol):
         counts the tries so far.
 
         Raises:
+            Interrupted: a person spoke over it; offer it again soon.
             ChannelUnavailable: try again later (broker down, device busy).
             AlertRejected: never try again (payload refused).
         """

@@ -147,7 +147,7 @@ async def test_an_urgent_alert_cuts_it_ends_the_models_turn_and_nothing_of_it_is
         room.live.offer(piece(1, b"new", ends_turn=True))
         await room.is_heard(b"new")
         assert b"late" not in room.speaker.heard
-        assert room.dropped == ["an urgent alert cut it short"]
+        assert room.dropped == ["it was cut short"]
         assert room.speaker.log[:4] == [
             "begin companion-kitchen-0",
             "companion-kitchen-0: 1",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from omni_watch.alerts.answers import STALE_S, Answers
 from omni_watch.alerts.floor import Floor, Rank
 from omni_watch.alerts.wav import Sound
+from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.listening import WAITING_MAX, HeardFile, Listening
 from omni_watch.app.talking import Conversation
 from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
@@ -89,14 +90,18 @@ class Home:
 
     def __init__(self, keep: HeardFile | None = None) -> None:
         self.ears, self.store, self.speaker, self.clock = FakeEars(), FakeStore(), FakeSpeaker(), FakeClock()
-        self.observer, self.floor, self.changes = FakeObserver(), Floor(), 0
+        self.observer, self.changes = FakeObserver(), 0
         self.conversation = Conversation(self.store, HOUSEHOLD)
         self.voice = FakeVoice()
+        self.giving_way = GivingWay(clock=self.clock, observer=self.observer)
+        self.giving_way.barge_in.cleaned.add("kitchen")  # a microphone of this machine
+        self.floor = self.giving_way.floor
         answers = Answers(self.voice, self.speaker, self.floor, clock=self.clock, observer=self.observer)
         self.listening = Listening(
             self.ears,
             self.conversation,
             answers,
+            self.giving_way,
             clock=self.clock,
             observer=self.observer,
             on_change=self._changed,
@@ -190,6 +195,15 @@ async def test_the_seconds_for_an_answer_begin_when_our_question_was_heard() -> 
         home.ears.say("The dog", at_s=home.clock.monotonic() + 3)
         assert (await home.understood(4))[-1] == "cancel"
         assert [task.state for task in home.tasks] == [TaskState.CANCELLED, TaskState.ARMED]
+
+
+async def test_what_we_say_ourselves_is_no_request() -> None:
+    async with Home() as home:
+        home.giving_way.barge_in.speaking("Tell me when the dog barks", "en", home.clock.monotonic())
+        home.ears.say("Tell me when the dog barks", at_s=home.clock.monotonic())
+        home.giving_way.barge_in.silent(home.clock.monotonic() + 2)
+        home.ears.say("What are you watching", at_s=home.clock.monotonic() + 60)
+        assert await home.understood(1) == ["list"]
 
 
 async def test_a_store_that_takes_nothing_is_said() -> None:
