@@ -53,9 +53,8 @@ class PortAudioSpeaker:
         self._volume = volume
 
     async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
-        volume = self._volume + (1 - self._volume) * loudness if self._volume > 0 else 0.0
         try:
-            sound = Sound.from_wav(wav).at_volume(volume)
+            sound = Sound.from_wav(wav).at_volume(raised(self._volume, loudness))
         except ValueError as error:
             raise ChannelUnavailable(f"{self.name}: {error}") from error
         await self._run_player(sound.to_wav(), sound.duration_s + SLACK_S)
@@ -140,6 +139,11 @@ class PortAudioSpeaker:
         if process.returncode != 0:
             last = complaints.decode(errors="replace").strip().splitlines()[-1:]
             raise ChannelUnavailable("".join(last) or f"{self.name} failed ({process.returncode})")
+
+
+def raised(volume: float, loudness: float) -> float:
+    """A volume 0..1, so much (0..1) of the way up to the fullest; what is set to silence stays silent."""
+    return volume + (1 - volume) * loudness if volume > 0 else 0.0
 
 
 class FileSpeaker:
