@@ -159,6 +159,7 @@ class House:
             make=self._task_of,
             plan=lambda tx, task: self._planned(task, tx.lessons.of(task.id)),
             set_by=set_by,
+            quiet_hours=self.settings.voice.quiet_hours,
         )
 
     def _task_of(self, wording: Wording, limits: Limits, now: datetime) -> Task:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -429,6 +430,16 @@ def test_quiet(house: TalkingHouse) -> None:
 
     assert house.say("you can talk again").text == "Okay. I'm speaking again."
     assert house.store.transact(lambda tx: requests.quiet_until(tx, house.now)) is None
+
+
+def test_in_quiet_hours_leave_to_speak_is_answered_with_what_will_be_said_all_the_same(house: TalkingHouse) -> None:
+    local = house.now.astimezone(ZoneInfo(ZONE)).time()
+    hours = WatchWindow(begins=local.replace(second=0), ends=local.replace(hour=local.hour + 2), zone=ZONE)
+    house.household = replace(HOUSEHOLD, quiet_hours=hours)
+
+    assert "quiet hours, until" in house.say("you can talk again").text
+    house.now += timedelta(hours=2)
+    assert house.say("you can talk again").text == "Okay. I'm speaking again."
 
 
 # --- reminders ---
