@@ -57,9 +57,8 @@ class PortAudioSpeaker:
         self._played = played
 
     async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
-        volume = self._volume + (1 - self._volume) * loudness if self._volume > 0 else 0.0
         try:
-            sound = Sound.from_wav(wav).at_volume(volume)
+            sound = Sound.from_wav(wav).at_volume(raised(self._volume, loudness))
         except ValueError as error:
             raise ChannelUnavailable(f"{self.name}: {error}") from error
         limit_s = sound.duration_s + SLACK_S
@@ -200,6 +199,11 @@ async def _ended(process: asyncio.subprocess.Process, playing: Playing | None, w
 def _silenced(playing: Playing | None) -> None:
     if playing is not None:
         playing.silenced()
+
+
+def raised(volume: float, loudness: float) -> float:
+    """A volume 0..1, so much (0..1) of the way up to the fullest; what is set to silence stays silent."""
+    return volume + (1 - volume) * loudness if volume > 0 else 0.0
 
 
 class FileSpeaker:

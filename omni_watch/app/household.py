@@ -62,6 +62,7 @@ def household_of(settings: Settings, rulebook: Rulebook, cabinet: Cabinet, plan:
         make=make,
         plan=lambda tx, task: plan(task, tx.lessons.of(task.id)),
         set_by=set_by,
+        quiet_hours=settings.voice.quiet_hours,
     )
 
 

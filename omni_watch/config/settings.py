@@ -173,8 +173,8 @@ class Settings:
     feeds: tuple[FeedSettings, ...]
     mqtt: MqttSettings
     voice: VoiceSettings
-    ears: EarsSettings
     escalation: Escalation  # of urgent alerts, where a rule does not say otherwise
+    ears: EarsSettings
     engine: EngineSettings
     model: ModelSettings
     retention: RetentionSettings
@@ -280,13 +280,13 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "urgent_expiry_s": voice.urgent_expiry_s,
             "quiet_hours": voice.quiet_hours and f"{voice.quiet_hours.begins:%H:%M}-{voice.quiet_hours.ends:%H:%M}",
         },
+        "escalation": asdict(settings.escalation),
         "ears": {
             "enabled": settings.ears.enabled,
             "names": list(settings.ears.names),
             "name_needed": settings.ears.is_name_needed,
             "keep_heard": settings.ears.keep_heard,
         },
-        "escalation": asdict(settings.escalation),
         "engine": {"kind": settings.engine.kind, "threads": settings.engine.threads},
         "model": asdict(settings.model)
         | {name: _plain(getattr(settings.model, name)) for name in ("voice_sample", "voice_python")},
@@ -330,13 +330,13 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             urgent_expiry_s=voice.urgent_expiry_s,
             quiet_hours=_hours(voice.quiet_hours, zone),
         ),
+        escalation=Escalation(**checked.escalation.model_dump()),
         ears=EarsSettings(
             enabled=checked.ears.enabled,
             names=tuple(checked.ears.names),
             is_name_needed=checked.ears.name_needed,
             keep_heard=checked.ears.keep_heard,
         ),
-        escalation=Escalation(**checked.escalation.model_dump()),
         engine=EngineSettings(kind=checked.engine.kind, threads=checked.engine.threads),
         model=_model(checked.model, place),
         retention=RetentionSettings(

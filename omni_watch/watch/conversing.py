@@ -19,7 +19,7 @@ from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import RequestError
 from omni_watch.domain.rhythms import Reminder
 from omni_watch.domain.rules import Language, Repeat
-from omni_watch.domain.tasks import Task, TaskState
+from omni_watch.domain.tasks import Task, TaskState, WatchWindow
 from omni_watch.watch import requests
 from omni_watch.watch.asking import (
     Acknowledge,
@@ -115,6 +115,7 @@ class Household:
     names: tuple[str, ...] = ()  # that we are called by
     is_name_needed: bool = False
     set_by: str = "voice"
+    quiet_hours: WatchWindow | None = None  # in which only what is urgent is said aloud
 
 
 def converse(tx: Transaction, sentence: str, house: Household, talking: Talking, now: datetime) -> Reply:
@@ -231,8 +232,7 @@ class _Turn:
             case BeQuiet():
                 return self._quiet(request)
             case Talk():
-                requests.speak_again(self._tx)
-                return _Outcome(self._replies.say("talking"))
+                return self._talk()
             case _:
                 assert_never(request)
 
@@ -579,6 +579,14 @@ class _Turn:
         if recent and (said_at is None or not said or recent[0].decided_at >= said_at):
             return _Outcome(recent[0].text)
         return _Outcome(said) if said else _Outcome(self._replies.say("said_nothing"), is_done=False)
+
+    def _talk(self) -> _Outcome:
+        requests.speak_again(self._tx)
+        hours = self._house.quiet_hours
+        if hours is None or not hours.contains(self._now):
+            return _Outcome(self._replies.say("talking"))
+        ends = self._replies.when(hours.next_edge(self._now), is_after=True)
+        return _Outcome(self._replies.say("talking_later", when=ends))
 
     def _quiet(self, request: BeQuiet) -> _Outcome:
         if request.until is None:

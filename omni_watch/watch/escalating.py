@@ -33,7 +33,7 @@ def next_look(alert: Alert, course: Course, escalation: Escalation) -> datetime 
     if not course.is_open:
         return None
     last = course.last_at or alert.decided_at
-    if alert.priority is Priority.URGENT:
+    if alert.priority is Priority.URGENT and escalation.times > 0:
         return last + timedelta(seconds=escalation.every_s)
     return max(alert.decided_at + OPEN_FOR, last + LOOK_AGAIN)
 

@@ -96,6 +96,7 @@ REPLIES: Final[Mapping[str, frozenset[str]]] = {
         "quiet": "when",
         "quiet_now": "",
         "talking": "",
+        "talking_later": "when",
         "remind": "when message",
         "remind_bare": "when",
         "time_is_up": "",

@@ -294,10 +294,12 @@ def escalate(
     """
     changed: list[tuple[Alert, Course]] = []
     for alert, course in tx.alerts.open_ones():
-        escalation = escalation_of(_rule_of(tx, alert))
-        step = escalating.step(
-            alert, course, tx.alerts.deliveries(alert.id), escalation, expiries_s(alert.priority), now
-        )
+        escalation = _escalation(tx, alert, escalation_of)
+        look_at = escalating.next_look(alert, course, escalation)
+        if look_at is None or now < look_at:
+            continue
+        told = tx.alerts.deliveries(alert.id)
+        step = escalating.step(alert, course, told, escalation, expiries_s(alert.priority), now)
         if step is None:
             continue
         if step.course.is_open:
@@ -313,15 +315,16 @@ def escalate(
 def next_escalation(tx: Transaction, escalation_of: Callable[[str | None], Escalation]) -> datetime | None:
     """When `escalate` will next have something to do; None: as things stand, never."""
     looks = (
-        escalating.next_look(alert, course, escalation_of(_rule_of(tx, alert)))
+        escalating.next_look(alert, course, _escalation(tx, alert, escalation_of))
         for alert, course in tx.alerts.open_ones()
     )
     return min((look for look in looks if look is not None), default=None)
 
 
-def _rule_of(tx: Transaction, alert: Alert) -> str | None:
-    task = tx.tasks.get(alert.task_id)
-    return task.rule if task is not None else None
+def _escalation(tx: Transaction, alert: Alert, escalation_of: Callable[[str | None], Escalation]) -> Escalation:
+    """That of the alert's rule; only an urgent one needs one."""
+    task = tx.tasks.get(alert.task_id) if alert.priority is Priority.URGENT else None
+    return escalation_of(task.rule if task is not None else None)
 
 
 def commit_verdict(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omni_watch.alerts.relay import Relay, RelaySettings, pause_s
 from omni_watch.domain.alerts import Alert, Delivery, DeliveryState, Transition
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, StoreError
-from omni_watch.domain.rules import Priority, Repeat
+from omni_watch.domain.rules import Escalation, Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.watch import requests
 from omni_watch.watch.ports import Transaction
@@ -439,3 +439,33 @@ async def test_what_became_of_an_alert_waits_for_a_channel_that_is_away_and_come
         desk.relay.retry_now("fake")
         await desk.until(lambda: desk.delivery("smoke-1", number=1).state is DeliveryState.SENT)
     assert desk.delivery("smoke-1").state is DeliveryState.EXPIRED
+
+
+async def test_an_urgent_alert_is_told_louder_and_further_until_somebody_takes_note_of_it() -> None:
+    near, far = FakeChannel("voice"), FakeChannel("mqtt", troubles=[AlertRejected("refused")])
+    desk = Desk(near, far)
+    rule = Escalation(every_s=60, times=9, louder_after=1, every_channel_after=2)
+
+    async def next_minute() -> None:
+        await desk.until(lambda: desk.count(DeliveryState.PENDING, DeliveryState.SENDING) == 0)
+        desk.clock.advance(60)
+        now, patience = desk.clock.now(), {"voice": 300.0, "mqtt": 300.0}
+        await desk.store.transact(lambda tx: requests.escalate(tx, now, lambda _priority: patience, lambda _rule: rule))
+        desk.relay.wake()
+
+    await desk.queue(alert("smoke", priority=Priority.URGENT))
+    async with desk.running():
+        for _ in range(3):
+            await next_minute()
+        await desk.until(lambda: desk.count(DeliveryState.PENDING, DeliveryState.SENDING) == 0)
+        await acknowledge(desk, "smoke-1")
+        for _ in range(3):
+            await next_minute()
+    assert [(one.number, one.transition.value, round(one.loudness, 2)) for one in near.messages] == [
+        (0, "alert", 0.0),
+        (1, "repeat", 0.33),
+        (2, "repeat", 0.67),
+        (3, "repeat", 1.0),
+        (4, "acknowledged", 0.0),
+    ]
+    assert [one.number for one in far.messages] == [0, 2, 3, 4], "it had refused the first, and was left alone once"

@@ -124,6 +124,14 @@ def test_what_is_not_urgent_is_told_once_and_expires_after_an_hour(priority: Pri
     assert next_look(alert, pending.course, RULE) == NOON + OPEN_FOR + LOOK_AGAIN
 
 
+def test_an_urgent_one_whose_rule_repeats_nothing_is_told_once_like_any_other() -> None:
+    once = replace(RULE, times=0)
+    assert next_look(SMOKE, OPEN, once) == NOON + OPEN_FOR
+    done = step(SMOKE, OPEN, told(mqtt=S.SENT), once, CHANNELS, NOON + OPEN_FOR)
+    assert done is not None
+    assert (done.course.state, done.deliveries) == (AlertState.EXPIRED, ())
+
+
 def test_one_that_nobody_took_note_of_while_the_house_was_down_for_long_is_not_told_again() -> None:
     done = step(SMOKE, OPEN, told(mqtt=S.SENT), RULE, CHANNELS, NOON + timedelta(days=3))
     assert done is not None
@@ -193,7 +201,7 @@ def test_whatever_happens_to_its_messages_it_ends_and_is_never_told_more_often_t
     assert course.repeats <= times
     settled = [replace(one, state=S.SENT) for one in deliveries]
     for _ in range(times + 2):
-        now += timedelta(seconds=30)
+        now += OPEN_FOR
         done = step(SMOKE, course, settled, rule, channels, now)
         course = done.course if done is not None else course
     assert not course.is_open
