@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
+from omni_watch.alerts.kokoro import KokoroFiles, KokoroVoice
 from omni_watch.alerts.mandarin import as_pinyin, has_han, parts
 from omni_watch.alerts.piper import PiperVoice, find_piper
 from omni_watch.alerts.shelf import SoundShelf
@@ -40,6 +41,7 @@ class SpeechSettings:
     piper_model: Path | None = None  # an .onnx with its .onnx.json beside it; None: no Piper
     piper_language: Language = "en"
     piper_digest: str = ""  # of the model; empty: its sound is not kept on disk
+    kokoro: KokoroFiles | None = None  # None: no Kokoro
     espeak: str = "espeak-ng"
     shelf: Path | None = None  # a folder for sounds that were made; None: they are kept in memory only
 
@@ -225,6 +227,8 @@ def make_speech(settings: SpeechSettings, observer: Observer) -> Speech:
     if settings.piper_model is not None and program is not None:
         language, digest = settings.piper_language, settings.piper_digest
         voices.append(PiperVoice(program, settings.piper_model, observer, language=language, digest=digest))
+    if settings.kokoro is not None:
+        voices.append(KokoroVoice(settings.kokoro, observer))
     voices.append(EspeakVoice(settings.espeak))
     return Speech(voices, observer, shelf=None if settings.shelf is None else SoundShelf(settings.shelf))
 
@@ -267,8 +271,10 @@ def _sound(name: str, wav: bytes) -> Sound:
 
 
 def _reads(voice: Voice, text: str, language: Language) -> bool:
-    """Whether this voice can read every script in the text."""
-    return voice.speaks(language) and (not has_han(text) or voice.speaks("zh"))
+    """Whether this voice can read every script in the text. Who speaks Chinese reads English words, too."""
+    if has_han(text):
+        return voice.speaks("zh") and (language == "en" or voice.speaks(language))
+    return voice.speaks(language)
 
 
 def _in_one_voice(wavs: Sequence[bytes]) -> Iterator[Sound]:
