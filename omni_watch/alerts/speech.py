@@ -114,6 +114,10 @@ class Speech:
     def speaks(self, language: Language) -> bool:
         return any(voice.speaks(language) for voice in self._voices)
 
+    def voices(self, language: Language) -> list[str]:
+        """Who would speak it, the first choice first."""
+        return [voice.name for voice in self._voices if voice.speaks(language)]
+
     async def synthesize(self, text: str, language: Language) -> bytes:
         with self._asked():
             wavs = [await self._sentence(sentence, language) for sentence in sentences(text) or [text]]
