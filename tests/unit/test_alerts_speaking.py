@@ -106,6 +106,46 @@ async def test_the_sound_of_a_voice_that_stood_in_is_not_kept_for_the_better_one
     assert (natural.read, plain.read) == (["hello", "hello"], ["hello"])
 
 
+async def test_a_voice_that_is_slow_does_not_keep_people_waiting_and_its_sound_is_there_the_next_time() -> None:
+    natural, plain = Reader("kokoro", "zh", rate_hz=24_000), Reader("espeak-ng", "zh")
+    natural.may_read.clear()
+    observer = FakeObserver()
+    speech = Speech([natural, plain], observer, patience_s=0.05)
+    for text in ("水满了", "门铃响了"):
+        assert Sound.from_wav(await speech.synthesize(text, "zh")).rate_hz == 22_050
+    assert natural.read == ["水满了"], "and it is asked no more meanwhile"
+    assert "not done after 0.05 s" in observer.named("voice.failed")[0]["why"]
+    natural.may_read.set()
+    while Sound.from_wav(await speech.synthesize("水满了", "zh")).rate_hz == 22_050:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it is free again
+    assert natural.read == ["水满了"]
+    await speech.synthesize("电梯到了", "zh")
+    assert natural.read == ["水满了", "电梯到了"]
+
+
+async def test_nobody_is_impatient_with_what_is_made_ahead() -> None:
+    natural, plain = Reader("kokoro", "zh"), Reader("espeak-ng", "zh")
+    natural.may_read.clear()
+    speech = Speech([natural, plain], FakeObserver(), patience_s=0.01)
+    preparing = asyncio.create_task(speech.prepare("水满了", "zh"))
+    await asyncio.sleep(0.05)  # longer than anybody would wait
+    natural.may_read.set()
+    await preparing
+    assert (natural.read, plain.read) == (["水满了"], [])
+
+
+async def test_who_does_not_want_to_hear_it_any_more_takes_the_sound_along() -> None:
+    voice = Reader("v", "en")
+    voice.may_read.clear()
+    asking = asyncio.create_task(Speech([voice], FakeObserver()).synthesize("hello", "en"))
+    while not voice.read:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 async def test_a_disk_that_takes_nothing_is_told_and_the_house_speaks(tmp_path: Path) -> None:
     (tmp_path / "voice").write_text("a file where the folder should be")
     observer = FakeObserver()
