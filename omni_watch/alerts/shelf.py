@@ -78,8 +78,8 @@ class SoundShelf:
                         Path(entry.path).unlink(missing_ok=True)
                     elif entry.name.endswith(SUFFIX):
                         found.append((stat.st_mtime, entry.name, stat.st_size))
-            except FileNotFoundError:
-                pass  # it is made with the first sound
+            except OSError:
+                found = []  # it is made with the first sound, or cannot be, which `keep` then says
             self._sizes = OrderedDict((name, size) for _, name, size in sorted(found))
         return self._sizes
 

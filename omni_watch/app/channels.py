@@ -10,9 +10,11 @@ from typing import Any, Self
 
 from omni_watch.alerts import broker, voice
 from omni_watch.alerts.answers import Answers
+from omni_watch.alerts.kokoro import KokoroFiles
 from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.mqtt import MqttChannel
 from omni_watch.alerts.quiet import Quiet
+from omni_watch.alerts.rehearsal import Rehearsal
 from omni_watch.alerts.remarks import Remarks
 from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker, Speaker
 from omni_watch.alerts.speech import Speech, SpeechSettings, make_speech
@@ -34,6 +36,7 @@ class Channels:
     voice: VoiceChannel | None = None
     terminal: TerminalChannel | None = None  # only while somebody looks on
     speech: Speech | None = None
+    rehearsal: Rehearsal | None = None  # has ready what will be said
     remarks: Remarks | None = None  # what a companion says, aloud
     answers: Answers | None = None  # to what people ask of us, aloud
     live_voice: LiveVoice | None = None  # where the engine says that with a voice of its own
@@ -58,6 +61,7 @@ class Channels:
         giving_way = giving_way or GivingWay(clock=clock, observer=observer)
         if speaker := speaker_for(settings.voice, giving_way.played):
             opened.speech = speech_for(settings.voice, cabinet, observer, settings.state_dir / "voice")
+            opened.rehearsal = Rehearsal(opened.speech, settings.language)
             floor = giving_way.floor
             opened.remarks = Remarks(
                 opened.speech,
@@ -102,7 +106,7 @@ class Channels:
     @property
     def workers(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
         """What has to run beside the relay for the channels to work."""
-        workers = (part.run for part in (self.mqtt, self.remarks, self.live_voice) if part is not None)
+        workers = (part.run for part in (self.mqtt, self.rehearsal, self.remarks, self.live_voice) if part is not None)
         return list(workers)
 
     def expiries_s(self, priority: Priority) -> Mapping[str, float]:
@@ -139,16 +143,29 @@ def speaker_for(settings: VoiceSettings, played: Played | None = None) -> Speake
 
 def speech_for(settings: VoiceSettings, cabinet: Cabinet, observer: Observer, shelf: Path | None = None) -> Speech:
     """The voices whose programs and model files are there; what they say is kept on the shelf for the next start."""
-    has_english = cabinet.find("voice-en") is not None and cabinet.find("voice-en-config") is not None
+    english = _all_of(cabinet, "voice-en", "voice-en-config")
+    chinese = _all_of(cabinet, "kokoro", "kokoro-vocabulary", "kokoro-voices")
     return make_speech(
         SpeechSettings(
             piper=settings.piper,
-            piper_model=cabinet.path("voice-en") if has_english else None,
+            piper_model=english[0] if english else None,
             piper_digest=cabinet.table.files["voice-en"].sha256,
+            kokoro=_kokoro_files(*chinese) if chinese else None,
             shelf=shelf,
         ),
         observer,
     )
+
+
+def _all_of(cabinet: Cabinet, *ids: str) -> list[Path]:
+    """The paths of these files; none when one is missing. ModelError: one has other bytes than expected."""
+    found = [path for path in map(cabinet.find, ids) if path is not None]
+    return found if len(found) == len(ids) else []
+
+
+def _kokoro_files(model: Path, vocabulary: Path, voices: Path) -> KokoroFiles:
+    # the folder of a derived file is named after the digests of all it is made from
+    return KokoroFiles(model=model, vocabulary=vocabulary, voices=voices, digest=model.parent.name)
 
 
 def mqtt_settings(settings: MqttSettings, instance: str, *, spoken: bool = False) -> broker.MqttSettings:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from omni_watch.alerts.live_voice import LiveVoice
+from omni_watch.alerts.rehearsal import fixed_sentences
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder
 from omni_watch.alerts.speech import Speech
@@ -164,8 +165,6 @@ class Daemon:
         self._rules: Mapping[str, Rule] = {}
         self._watched: list[Watching] = []
         self._failed: list[FeedError] = []
-        self._rehearsed: set[tuple[str, str]] = set()
-        self._rehearsing: asyncio.Task[None] | None = None
         self._giving_way = GivingWay(clock=self._clock, observer=self._observer)
         self._live_voice: LiveVoice | None = None
         self._speech: Speech | None = None
@@ -257,9 +256,14 @@ class Daemon:
         if self._settings.ears.keep_heard:
             keep = HeardFile(self._settings.state_dir / HEARD_FILE)
             stack.callback(keep.close)
+        household = await asyncio.to_thread(self._household, cabinet, choice)
+        if channels.rehearsal is not None:
+            channels.rehearsal.answers = {
+                each: fixed_sentences(household.book.speech(each).replies) for each in LANGUAGES
+            }
         return Listening(
             ears,
-            Conversation(store, await asyncio.to_thread(self._household, cabinet, choice)),
+            Conversation(store, household),
             channels.answers,
             self._giving_way,
             clock=self._clock,
@@ -398,8 +402,6 @@ class Daemon:
         self._observer.on("stopping")
         await asyncio.gather(*(watching.feed.close() for watching in self._watched))
         _, late = await asyncio.wait(hearts, timeout=STOP_HEARTS_S) if hearts else (set(), set())
-        if self._rehearsing is not None:
-            self._rehearsing.cancel()
         for heart in late:
             self._observer.on("stop.late", worker=heart.get_name())
             heart.cancel()
@@ -465,20 +467,9 @@ class Daemon:
 
     def _rehearse(self, parts: Parts) -> None:
         """Have the words of every watched task ready, so that an alert is spoken without waiting for the voice."""
-        speech = parts.channels.speech
-        said = {(t.message, t.language) for watching in self._watched for t in watching.roster.tasks.values()}
-        if speech is None or said <= self._rehearsed:
-            return
-        new, self._rehearsed = said - self._rehearsed, said
-        before = self._rehearsing
-
-        async def one_by_one() -> None:  # each may start a program that takes a core for a second
-            if before is not None:
-                await before
-            for words in sorted(new):
-                await speech.prepare(*words)
-
-        self._rehearsing = asyncio.create_task(one_by_one(), name="rehearsal")
+        if parts.channels.rehearsal is not None:
+            tasks = [task for watching in self._watched for task in watching.roster.tasks.values()]
+            parts.channels.rehearsal.expect({(task.message, task.language) for task in tasks})
 
     async def _forget(self, parts: Parts) -> None:
         """What is older than the retention says."""
