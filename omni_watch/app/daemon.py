@@ -38,7 +38,7 @@ from omni_watch.app.household import Planner, household_of
 from omni_watch.app.listening import HeardFile, Listening
 from omni_watch.app.publishing import Publisher
 from omni_watch.app.talking import Conversation
-from omni_watch.app.words import Deaf, open_word_ears
+from omni_watch.app.words import LANGUAGES, Deaf, open_word_ears, spoken_languages
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
@@ -61,7 +61,6 @@ from omni_watch.watch.stepping import ModelThread
 from omni_watch.watch.supervise import supervise
 
 CHANGES_EVERY_S: Final = 1.0  # how often the store is asked whether another process changed it
-LANGUAGES: Final = ("en", "zh")  # that people are understood in
 HEARD_FILE: Final = "heard.jsonl"
 RETENTION: Final = "retention"  # the timer that asks for old things to be forgotten
 RETENTION_EVERY_S: Final = 3600.0
@@ -247,7 +246,7 @@ class Daemon:
         if not self._settings.ears.enabled or all(feed.audio is None for feed in self._settings.feeds):
             return None
         observer = ElsewhereObserver(_on_the_loop(self._observer.on))
-        languages = (self._settings.language, *(each for each in LANGUAGES if each != self._settings.language))
+        languages = spoken_languages(self._settings.language)
         ears = await asyncio.to_thread(open_word_ears, cabinet, languages, observer)
         if isinstance(ears, Deaf):
             self._observer.on("model.lacking", ability="understand what people say", mend=ears.why)

@@ -115,6 +115,7 @@ class Application(Protocol):
         clip: Path,
         *,
         tasks: Sequence[str],
+        listens: bool,
         teach: Path | None,
         on_progress: OnProgress | None,
     ) -> Mapping[str, Any]:

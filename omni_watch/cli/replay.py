@@ -21,9 +21,8 @@ from omni_watch.config.settings import EngineKind
 
 @click.command(short_help="Run a recording through the same pipeline.")
 @click.argument("clip", type=click.Path(path_type=Path))
-@click.option(
-    "--task", "tasks", multiple=True, required=True, metavar="TEXT", help="What to watch for; may be given again."
-)
+@click.option("--task", "tasks", multiple=True, metavar="TEXT", help="What to watch for; may be given again.")
+@click.option("--listen", "listens", is_flag=True, help="Do what people ask for in the clip itself.")
 @click.option(
     "--teach",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -36,22 +35,30 @@ from omni_watch.config.settings import EngineKind
     help="Which engine watches; the configuration says unless given.",
 )
 @pass_shell
-def replay(shell: Shell, clip: Path, tasks: tuple[str, ...], teach: Path | None, engine: EngineKind | None) -> None:
+def replay(
+    shell: Shell, clip: Path, tasks: tuple[str, ...], listens: bool, teach: Path | None, engine: EngineKind | None
+) -> None:
     """Run a recording through the same pipeline as live feeds, as fast as this machine can.
 
     \b
     omni-watch replay clip.mp4 --task "tell me when the kettle is full" --teach teach.json
     omni-watch replay clip.mp4 --task "every time the dog barks" --json
+    omni-watch replay clip.mp4 --listen
     omni-watch replay clip.mp4 --task "the card game is over" --engine minicpm-o --config model.toml
 
-    Nothing is kept and nobody is told; two replays of a clip give the same alerts.
+    With --listen the house hears what people say in the clip, and does what they ask for, as it does live. Nothing is
+    kept and nobody is told; two replays of a clip give the same alerts.
     """
+    if not tasks and not listens:
+        raise click.UsageError("Say with --task what to watch for, or with --listen that the clip itself says it.")
     settings = shell.settings()
     if engine is not None:
         settings = replace(settings, engine=replace(settings.engine, kind=engine))
     with _progress(shell) as on_progress:
-        document = shell.application.replay(settings, clip, tasks=tasks, teach=teach, on_progress=on_progress)
-    shell.say(document, *_warnings(document), *_asks(document), _alerts(document), _summary(document))
+        document = shell.application.replay(
+            settings, clip, tasks=tasks, listens=listens, teach=teach, on_progress=on_progress
+        )
+    shell.say(document, *_warnings(document), *_asks(document), *_events(document), _summary(document))
 
 
 @contextmanager
@@ -86,18 +93,29 @@ def _asks(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{head}{escape(task['text'])}: [yellow]{escape(ask)}[/]"
 
 
-def _alerts(document: Mapping[str, Any]) -> Table | str:
-    if not document["alerts"]:
-        return "No alerts."
-    made = table("at", "alert", "sure", "by")
-    for alert in document["alerts"]:
-        made.add_row(
-            clock_text(alert["stream_s"]),
-            escape(alert["text"]),
-            f"{alert['confidence']:.0%}",
-            ", ".join(alert["means"]),
-        )
-    return made
+def _events(document: Mapping[str, Any]) -> Iterator[Table | str]:
+    """What was told, and what was said before it, in the order of time."""
+    alerts, commands = document["alerts"], document["commands"]
+    if commands or alerts:
+        made = table("at", "", "sure", "by") if commands else table("at", "alert", "sure", "by")
+        for event in sorted((*commands, *alerts), key=lambda event: event["stream_s"]):
+            for row in _spoken(event) if "heard" in event else [_told(event)]:
+                made.add_row(*row)
+        yield made
+    if not alerts:
+        yield "No alerts."
+
+
+def _spoken(command: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """What somebody asked for, and what was answered."""
+    yield clock_text(command["ended_s"]), f"[cyan]“{escape(command['heard'])}”[/]", "", "voice"
+    if command["reply"]:
+        yield clock_text(command["stream_s"]), f"[dim]{escape(command['reply'])}[/]", "", ""
+
+
+def _told(alert: Mapping[str, Any]) -> tuple[str, ...]:
+    means = ", ".join(alert["means"])
+    return clock_text(alert["stream_s"]), escape(alert["text"]), f"{alert['confidence']:.0%}", means
 
 
 def _summary(document: Mapping[str, Any]) -> str:

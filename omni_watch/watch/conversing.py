@@ -116,6 +116,7 @@ class Household:
     is_name_needed: bool = False
     set_by: str = "voice"
     quiet_hours: WatchWindow | None = None  # in which only what is urgent is said aloud
+    new_id: Callable[[], str] = requests.new_task_id  # of a task
 
 
 def converse(tx: Transaction, sentence: str, house: Household, talking: Talking, now: datetime) -> Reply:
@@ -322,7 +323,7 @@ class _Turn:
         tongue = self._house.book.book.tongue(self._understood.language)
         message = request.message or as_sentence(self._replies.say("time_is_up"), tongue)
         task = Task(
-            id=requests.new_task_id(),
+            id=self._house.new_id(),
             text=request.text,
             language=self._understood.language,
             message=message,

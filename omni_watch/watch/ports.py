@@ -368,6 +368,10 @@ class WordListener(Protocol):
     def expect(self, hot_words: Mapping[Language, Sequence[str]]) -> None:
         """Words that are likely here, the likelier first, by language; those given before are forgotten."""
 
+    async def settled(self) -> None:
+        """Return once all that was handed over so far was listened to, and whatever ended in it was delivered. For
+        recordings, which can wait for their ears. Only while `run` runs; when that ends, this never returns."""
+
     async def run(self, deliver: Callable[[Hearing], None]) -> None:
         """Listen until cancelled. What is heard is delivered once, on the loop thread, and kept by nobody here.
 

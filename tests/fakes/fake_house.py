@@ -215,10 +215,19 @@ class FakeApplication:
         clip: Path,
         *,
         tasks: Sequence[str],
+        listens: bool,
         teach: Path | None,
         on_progress: OnProgress | None,
     ) -> Mapping[str, Any]:
-        self._ask("replay", clip=clip, tasks=tuple(tasks), teach=teach, is_progress_wanted=on_progress is not None)
+        is_progress_wanted = on_progress is not None
+        self._ask(
+            "replay",
+            clip=clip,
+            tasks=tuple(tasks),
+            listens=listens,
+            teach=teach,
+            is_progress_wanted=is_progress_wanted,
+        )
         if on_progress is not None:
             on_progress(27.0, 40.0)
         return self.replayed

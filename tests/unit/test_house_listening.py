@@ -46,6 +46,9 @@ class FakeEars:
     def expect(self, hot_words: Mapping[Language, Sequence[str]]) -> None:
         self.expected = hot_words
 
+    async def settled(self) -> None:
+        """Nothing waits."""
+
     async def run(self, deliver: Callable[[Hearing], None]) -> None:
         self.runs += 1
         if self.troubles:
@@ -275,3 +278,19 @@ async def test_what_was_heard_is_kept_where_a_person_asked_for_it_and_readable_b
         ("What are you watching", "list"),
     ]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_what_only_sounds_like_a_rules_words_is_what_is_watched_for() -> None:
+    async with Home() as home:
+        home.ears.say("随慢了提醒我")
+        assert await home.understood(1) == ["add"]
+        (task,) = home.tasks
+        assert (task.rule, task.text, task.message) == ("kettle_full", "水满了提醒我", "水满了")
+
+
+async def test_of_two_readings_that_are_requests_the_one_that_a_rule_knows_is_taken() -> None:
+    async with Home() as home:
+        home.ears.say("Tell me when the cattle is full", "kitchen", 1000.0, "Tell me when the kettle is full")
+        home.ears.say("Tell me when the candle is out", "kitchen", 1010.0, "What are you watching for")
+        assert await home.understood(2) == ["add", "add"]
+        assert [task.rule for task in home.tasks] == ["kettle_full", None]
