@@ -1,0 +1,131 @@
+"""The part of a house that speaks and listens, in a real room: loudspeaker, microphone, canceller, ears for words.
+
+What the daemon wires, without an engine and a store. `Ears.hears` keeps every event with the second at which it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_watch.alerts.floor import Words
+from omni_watch.alerts.speakers import PortAudioSpeaker
+from omni_watch.app.giving_way import GivingWay
+from omni_watch.app.words import Deaf, open_word_ears
+from omni_watch.cabinet import Cabinet
+from omni_watch.domain.hearing import Hearing
+from omni_watch.domain.rules import Priority
+from omni_watch.domain.units import Unit
+from omni_watch.sensing.aligner import Picture
+from omni_watch.sensing.capture import Block, Device, Opened
+from omni_watch.sensing.opening import open_feed
+from omni_watch.telemetry.clock import SystemClock
+from omni_watch.watch.barge_in import Heed
+from omni_watch.watch.ports import WordListener
+from tests.fakes.fake_observer import FakeObserver
+
+FEED = "hall"
+START_LIMIT_S = 60.0
+Floats = NDArray[np.float32]
+
+
+class Tapped:
+    """A device whose sound somebody else gets too, on the device's thread."""
+
+    def __init__(self, device: Device, tap: Callable[[Block], None]) -> None:
+        self.label, self.senses = device.label, device.senses
+        self._device, self._tap = device, tap
+
+    def open(self) -> Opened:
+        return self._device.open()
+
+    def read(self) -> Sequence[Picture | Block] | None:
+        items = self._device.read()
+        for item in items or ():
+            if isinstance(item, Block):
+                self._tap(item)
+        return items
+
+    def close(self) -> None:
+        self._device.close()
+
+
+@dataclass
+class ListeningRoom:
+    """Loop thread only."""
+
+    giving_way: GivingWay
+    observer: FakeObserver
+    speaker: PortAudioSpeaker
+    clock: SystemClock = field(default_factory=SystemClock)
+    heard: list[tuple[float, Hearing, Heed]] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)  # as cleaned
+    raw: list[Block] = field(default_factory=list)  # as the microphone gave them
+    units: list[Unit] = field(default_factory=list)
+
+    async def say(self, wav: bytes, text: str, priority: Priority = Priority.NORMAL) -> str:
+        """As an alert is said. Interrupted: a person spoke."""
+        return await self.giving_way.floor.speak(
+            priority, lambda: self.speaker.play(wav, "alert"), words=Words(text, "en")
+        )
+
+    def events(self, kind: type[Hearing], since_s: float = 0.0) -> list[tuple[float, Hearing, Heed]]:
+        return [each for each in self.heard if isinstance(each[1], kind) and each[0] >= since_s]
+
+    async def until(self, condition: Callable[[], object], limit_s: float = 20.0) -> None:
+        async with asyncio.timeout(limit_s):
+            while not condition():  # noqa: ASYNC110  a room rings no bell
+                await asyncio.sleep(0.005)
+
+    def hears(self, event: Hearing) -> None:
+        self.heard.append((self.clock.monotonic(), event, self.giving_way.hears(event)))
+
+    def between(self, blocks: Sequence[Block], start_s: float, end_s: float) -> Floats:
+        """The sound of those blocks that begin in that time."""
+        chosen = [block.samples for block in blocks if start_s <= block.at_s < end_s]
+        return np.concatenate(chosen) if chosen else np.zeros(0, np.float32)
+
+
+@asynccontextmanager
+async def listening_room(cabinet: Cabinet, *, is_cleaned: bool = True) -> AsyncIterator[ListeningRoom]:
+    """Everything running and ready."""
+    observer, clock, loop = FakeObserver(), SystemClock(), asyncio.get_running_loop()
+    ears = open_word_ears(cabinet, ("en",), observer)
+    assert not isinstance(ears, Deaf), ears.why
+    giving_way = GivingWay(clock=clock, observer=observer)
+    room = ListeningRoom(giving_way, observer, PortAudioSpeaker(played=giving_way.played))
+
+    def hear(block: Block) -> None:
+        loop.call_soon_threadsafe(room.blocks.append, block)
+        loop.call_soon_threadsafe(ears.hear, FEED, block.at_s, block.samples)
+
+    def wrapped(microphone: Device) -> Device:
+        raw = Tapped(microphone, lambda block: loop.call_soon_threadsafe(room.raw.append, block) and None)
+        return Tapped(giving_way.cleaned(FEED, raw) if is_cleaned else raw, hear)
+
+    feed = open_feed(FEED, None, "mic", clock=clock, observer=observer, cleaned=wrapped)
+    workers = [asyncio.create_task(_collect(feed.units(), room)), asyncio.create_task(_listen(ears, room))]
+    try:
+        await room.until(lambda: observer.named("words.ready") and len(room.units) >= 2, START_LIMIT_S)
+        yield room
+    finally:
+        await feed.close()
+        for worker in workers:
+            worker.cancel()
+            with suppress(asyncio.CancelledError):
+                await worker
+
+
+async def _collect(units: AsyncIterator[Unit], room: ListeningRoom) -> None:
+    async for unit in units:
+        room.units.append(unit)
+
+
+async def _listen(ears: WordListener, room: ListeningRoom) -> None:
+    await ears.run(partial(ListeningRoom.hears, room))
