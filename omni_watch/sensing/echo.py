@@ -26,7 +26,6 @@ from omni_watch.sensing.linear_echo import (
     LEAST_FLOOR,
     PARTITIONS,
     EchoTime,
-    Left,
     LinearEcho,
     OthersEar,
     power,
@@ -37,9 +36,6 @@ from omni_watch.watch.played import Played
 LATE: Final = 128  # samples by which AEC3 is late at 16 kHz; measured
 HOLD_FRAMES: Final = 20  # for which others are listened to after they were heard
 FADING: Final = 0.8  # of what is left to fade out, each frame
-AUDIBLE: Final = 1e-5  # power of what is played: -50 dB
-AEC3_WORKS_DB: Final = -8.0  # so little is left of our voice by AEC3 where it works
-AEC3_LEAVES_DB: Final = -10.0  # of somebody else it leaves more
 LEAD_S: Final = 0.1  # the reference runs ahead: PulseAudio lets us hear 50 ms before the second that it told
 RESTART_S: Final = 0.02  # stamps of a microphone that are further off are believed, its count of samples is not
 SILENCE: Final = 1e-5  # -100 dB
@@ -82,7 +78,6 @@ class EchoCleaner:
         self._rest = np.zeros(0, np.float32)  # less than a frame, not given yet
         self._rest_s: float | None = None  # when its first sample was heard, by counting; None: not cleaning
         self._linear, self._others, self._time = LinearEcho(), OthersEar(), EchoTime()
-        self._suppressed = Left()  # by AEC3
         self._is_new = True  # it was never known yet how we sound here
         self._number = (0, 0)  # of the sound that is heard
         self._to_check = 0  # frames of it, until it is known whether its echo comes as late as that of the one before
@@ -96,14 +91,15 @@ class EchoCleaner:
         stamp_s = block.at_s - len(self._rest) / SAMPLE_RATE_HZ
         if self._rest_s is None or abs(self._rest_s - stamp_s) > RESTART_S:
             self._rest_s = stamp_s  # else counted on, so that the reference never slips
+            self._check()
         near = np.concatenate([self._rest, block.samples]) if len(self._rest) else block.samples
         far_s = self._rest_s + LEAD_S + self._shift / SAMPLE_RATE_HZ
         far = self._played.between(far_s, len(near))
         if far is None:
             return self._as_it_is(block)
         if self._number != (number := self._played.newest(far_s)):
-            self._number, self._to_check = number, CHECK_FRAMES
-            self._time.restart()
+            self._number = number
+            self._check()
         if self._shift != self._shift_used:
             self._shift_used = self._shift
             before = self._played.between(far_s - PARTITIONS * FRAME / SAMPLE_RATE_HZ, PARTITIONS * FRAME)
@@ -113,6 +109,11 @@ class EchoCleaner:
         self._rest = near[whole:]
         self._rest_s += whole / SAMPLE_RATE_HZ
         return [self._cleaned(stamp_s, near[:whole], far[:whole])] if whole else []
+
+    def _check(self) -> None:
+        """Believe nobody for a moment: find out first when our echo comes."""
+        self._to_check = CHECK_FRAMES
+        self._time.restart()
 
     def _as_it_is(self, block: Block) -> list[Block]:
         rest, self._rest, self._rest_s = self._rest, self._rest[:0], None
@@ -129,26 +130,27 @@ class EchoCleaner:
             rest[frame], echo = self._linear.step(near[frame], far[frame], learn=is_checked)
             foreign[number] = is_checked and self._others.step(near[frame], rest[frame], echo)
             known[number] = is_checked and self._others.knows_us
+            if known[number]:
+                self._is_new = False
+            elif is_checked and not self._is_new:  # samples were lost somewhere, or the loudspeaker was moved
+                self._check()
             self._shift -= self._time.step(near[frame], echo, rest[frame])
             if power(echo) > LEAST_FLOOR:
                 self._to_check = max(self._to_check - 1, 0)
-            if power(far[frame]) > AUDIBLE:
-                self._suppressed.saw(power(suppressed[frame]), power(near[frame]))
         late = np.concatenate([self._late, rest])
         self._late = late[-LATE:]
         opened = self._opened(foreign)
         cleaned = (opened * late[: len(near)] + (1 - opened) * suppressed).astype(np.float32)
-        self._tell(self._level(at_s, near, cleaned, foreign, known))
+        self._tell(
+            Level(
+                at_s=at_s,
+                heard_db=_db(near),
+                cleaned_db=_db(cleaned),
+                foreign=float(np.mean(foreign)),
+                is_sure=bool(np.all(known)),
+            )
+        )
         return Block(at_s, cleaned)
-
-    def _level(self, at_s: float, near: Floats, cleaned: Floats, foreign: Bools, known: Bools) -> Level:
-        """As long as our own canceller never knew anything, AEC3's is believed, if it was seen to work."""
-        share, is_sure = float(np.mean(foreign)), bool(np.mean(known) > 0.5)
-        self._is_new &= not is_sure
-        heard_db, cleaned_db = _db(near), _db(cleaned)
-        if self._is_new and self._suppressed.db <= AEC3_WORKS_DB and cleaned_db > heard_db + AEC3_LEAVES_DB:
-            share = 1.0
-        return Level(at_s=at_s, heard_db=heard_db, cleaned_db=cleaned_db, foreign=share, is_sure=is_sure)
 
     def _opened(self, foreign: Bools) -> Floats:
         """[n] 0..1 for each sample: how much is taken of what is left of us and all of others."""

@@ -27,8 +27,10 @@ TINY: Final = 1e-6
 AUDIBLE: Final = 1e-4  # power of a bin
 
 POWER_KEPT: Final = 0.7  # for comparing powers: 30 ms
-MATCH_KEPT: Final = 0.95  # for comparing shapes: 0.2 s
+MATCH_KEPT: Final = 0.93  # for comparing shapes: 0.15 s
 LEAST_MATCH: Final = 0.3  # of the echo, found in what is heard; 1 is all of it
+LESS: Final = 1.25  # of what is heard, at most, is left when an echo is taken away at the right time; else it is added
+IN_A_ROW: Final = 3  # frames
 LEFT_UP_DB: Final = 0.05  # what is left of our voice, relative to it: so much a frame is believed of more
 LEFT_DOWN_DB: Final = 0.2  # and of less, which settles where four frames in five are above
 LEFT_MARGIN_DB: Final = 14.0
@@ -97,23 +99,13 @@ class LinearEcho:
         self._last = far
 
 
-class Left:
-    """How much a canceller usually leaves of our voice, in dB relative to it; 0 as long as nothing was seen."""
-
-    def __init__(self) -> None:
-        self.db = 0.0
-
-    def saw(self, rest: float, of: float) -> None:
-        """Powers of one frame."""
-        self.db += LEFT_UP_DB if rest > of * 10 ** (self.db / 10) else -LEFT_DOWN_DB
-
-
 class OthersEar:
     """Tells, frame by frame, whether a microphone hears anything but the loudspeaker. One thread at a time."""
 
     def __init__(self) -> None:
-        self._left = Left()
-        self._rest = self._echo = 0.0  # smoothed powers
+        self._left_db = 0.0  # what is usually left of our voice, relative to it
+        self._near = self._rest = self._echo = 0.0  # smoothed powers
+        self._more = 0  # frames in a row in which there was more
         self._reverberant = 0.0
         self._floor = 1.0
         self._found = self._looked_for = 0.0  # of the echo in what is heard, smoothed
@@ -121,13 +113,14 @@ class OthersEar:
     @property
     def knows_us(self) -> bool:
         """Whether it was learnt how we sound here, and that still holds: else `step` cannot tell others from us."""
-        return self._left.db <= LEARNT_DB and self._found >= LEAST_MATCH * self._looked_for
+        return self._left_db <= LEARNT_DB and self._found >= LEAST_MATCH * self._looked_for
 
     def step(self, near: Floats, rest: Floats, echo: Floats) -> bool:
         """Whether `rest` [160], which is `near` without `echo`, is more than what may be left of us.
 
         An echo that is taken away at the wrong time leaves much, too, but then there is little of it in `near`.
         """
+        self._near = POWER_KEPT * self._near + (1 - POWER_KEPT) * power(near)
         self._rest = POWER_KEPT * self._rest + (1 - POWER_KEPT) * power(rest)
         self._echo = POWER_KEPT * self._echo + (1 - POWER_KEPT) * power(echo)
         self._found = MATCH_KEPT * self._found + (1 - MATCH_KEPT) * float(np.dot(near, echo)) / FRAME
@@ -135,10 +128,13 @@ class OthersEar:
         self._reverberant = max(self._echo, ECHO_FADES * self._reverberant)
         self._floor = max(min(self._floor * FLOOR_UP, self._rest), LEAST_FLOOR)
         if self._echo > self._floor * FLOOR_MARGIN:
-            self._left.saw(self._rest, self._echo)
-        margin_db = max(self._left.db + LEFT_MARGIN_DB, LEFT_LEAST_DB)
+            is_more = self._rest > self._echo * 10 ** (self._left_db / 10)
+            self._left_db += LEFT_UP_DB if is_more else -LEFT_DOWN_DB
+        margin_db = max(self._left_db + LEFT_MARGIN_DB, LEFT_LEAST_DB)
         left = self._reverberant * 10 ** (margin_db / 10)
-        return self.knows_us and self._rest > max(left, self._floor * FLOOR_MARGIN)
+        is_more = max(left, self._floor * FLOOR_MARGIN) < self._rest < LESS * self._near
+        self._more = self._more + 1 if is_more and self.knows_us else 0
+        return self._more >= IN_A_ROW
 
 
 class EchoTime:

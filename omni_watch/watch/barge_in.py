@@ -32,7 +32,7 @@ BUSY_SHARE: Final = 0.4  # of that time; a person who asks for something takes a
 BACK_S: Final = 0.3  # so late may our own words come back through a microphone of this machine
 BACK_FAR_S: Final = 4.0  # and through a camera
 LATELY_S: Final = 0.3  # in which a voice is looked for
-LEAST_FOREIGN: Final = 0.35  # of the time of a voice, for it to be a person's
+LEAST_FOREIGN: Final = 0.5  # of the time of a voice, for it to be a person's
 LEAST_SURE: Final = 0.4  # of words through a camera; below it they may be ours, misheard
 
 

@@ -31,6 +31,9 @@ from omni_watch.watch.ports import WordListener
 from tests.fakes.fake_observer import FakeObserver
 
 FEED = "hall"
+RATE = 16_000
+LOUD = 0.02
+TAPS = 32  # each way: what two sound servers' resamplers make of a sound
 START_LIMIT_S = 60.0
 Floats = NDArray[np.float32]
 
@@ -86,6 +89,17 @@ class ListeningRoom:
     def hears(self, event: Hearing) -> None:
         self.heard.append((self.clock.monotonic(), event, self.giving_way.hears(event)))
 
+    def is_audible(self) -> bool:
+        """Whether our voice is heard in the room at this moment."""
+        sound = self.giving_way.played.between(self.clock.monotonic() - 0.1, 1_600)
+        return sound is not None and bool(np.abs(sound).max() > LOUD)
+
+    def forget(self) -> None:
+        """What was heard so far."""
+        self.heard.clear()
+        self.blocks.clear()
+        self.raw.clear()
+
     def between(self, blocks: Sequence[Block], start_s: float, end_s: float) -> Floats:
         """The sound of those blocks that begin in that time."""
         chosen = [block.samples for block in blocks if start_s <= block.at_s < end_s]
@@ -105,8 +119,11 @@ async def listening_room(cabinet: Cabinet, *, is_cleaned: bool = True) -> AsyncI
         loop.call_soon_threadsafe(room.blocks.append, block)
         loop.call_soon_threadsafe(ears.hear, FEED, block.at_s, block.samples)
 
+    def keep_raw(block: Block) -> None:
+        loop.call_soon_threadsafe(room.raw.append, block)
+
     def wrapped(microphone: Device) -> Device:
-        raw = Tapped(microphone, lambda block: loop.call_soon_threadsafe(room.raw.append, block) and None)
+        raw = Tapped(microphone, keep_raw)
         return Tapped(giving_way.cleaned(FEED, raw) if is_cleaned else raw, hear)
 
     feed = open_feed(FEED, None, "mic", clock=clock, observer=observer, cleaned=wrapped)
@@ -129,3 +146,22 @@ async def _collect(units: AsyncIterator[Unit], room: ListeningRoom) -> None:
 
 async def _listen(ears: WordListener, room: ListeningRoom) -> None:
     await ears.run(partial(ListeningRoom.hears, room))
+
+
+def stopped_after_s(room: ListeningRoom, person: Floats) -> float:
+    """Seconds from the person's first sound to our last, as the microphone heard both; the person's own sound is known,
+    and taken away. At least half a second of the person alone has to be there."""
+    begin_s = room.raw[0].at_s
+    sound = room.between(room.raw, begin_s, np.inf)
+    size = 1 << (len(sound) + len(person)).bit_length()
+    alike = np.fft.irfft(np.fft.rfft(sound, size) * np.conj(np.fft.rfft(person, size)))[: len(sound)]
+    at = int(np.argmax(alike))
+    shifted = np.zeros(len(sound) + 2 * TAPS, np.float32)
+    shifted[TAPS + at : TAPS + at + len(person)] = person[: len(sound) + TAPS - at]
+    columns = np.lib.stride_tricks.sliding_window_view(shifted, 2 * TAPS + 1)[: len(sound)]
+    alone = slice(at + len(person) - RATE // 2, at + len(person))
+    weights, *_ = np.linalg.lstsq(columns[alone], sound[alone], rcond=None)
+    ours = sound - columns @ weights
+    loud = np.flatnonzero(np.convolve(np.abs(ours), np.ones(160) / 160, "same") > LOUD / 4)
+    began = at + np.flatnonzero(np.abs(person) > LOUD)[0]
+    return float((loud[loud < at + len(person)][-1] - began) / RATE) if loud.size else 0.0
