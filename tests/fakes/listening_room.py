@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from omni_watch.alerts.floor import Words
 from omni_watch.alerts.speakers import PortAudioSpeaker
+from omni_watch.alerts.wav import Sound
 from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.words import Deaf, open_word_ears
 from omni_watch.cabinet import Cabinet
@@ -100,6 +101,11 @@ class ListeningRoom:
         self.blocks.clear()
         self.raw.clear()
 
+    async def rest(self, seconds: float) -> None:
+        """Let that much of the room be heard, however busy the machine is."""
+        until_s = (self.raw[-1].at_s if self.raw else self.clock.monotonic()) + seconds
+        await self.until(lambda: self.blocks and self.blocks[-1].at_s > until_s, seconds + 30)
+
     def between(self, blocks: Sequence[Block], start_s: float, end_s: float) -> Floats:
         """The sound of those blocks that begin in that time."""
         chosen = [block.samples for block in blocks if start_s <= block.at_s < end_s]
@@ -146,6 +152,16 @@ async def _collect(units: AsyncIterator[Unit], room: ListeningRoom) -> None:
 
 async def _listen(ears: WordListener, room: ListeningRoom) -> None:
     await ears.run(partial(ListeningRoom.hears, room))
+
+
+def at_level(sound: Floats, level: float = 0.1) -> Floats:
+    """So loud on average, of 1."""
+    return np.asarray(sound * (level / np.sqrt(np.mean(sound**2))), np.float32)
+
+
+def as_wav(sound: Floats) -> bytes:
+    """Mono samples at 16 kHz as speakers are given them."""
+    return Sound((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes(), RATE).to_wav()
 
 
 def stopped_after_s(room: ListeningRoom, person: Floats) -> float:

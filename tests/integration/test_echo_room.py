@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import wave
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from omni_watch.cabinet import Cabinet
 from omni_watch.domain.errors import Interrupted
 from omni_watch.domain.hearing import Heard, SpeechBegan
 from omni_watch.watch.barge_in import Heed
-from tests.fakes.listening_room import ListeningRoom, listening_room, stopped_after_s
+from tests.fakes.listening_room import as_wav, at_level, listening_room, stopped_after_s
 from tests.fakes.rooms import level_db
 from tests.fakes.spoken import errors, piper
 from tests.fixtures_pulse import Room
 
 pytestmark = pytest.mark.models
 
-Floats = NDArray[np.float32]
 OURS = (
     "The kettle is full. Please come to the kitchen and take it off the stove, before the water boils over. "
     "The washing machine has finished too, and somebody left the front door open."
 )
 THEIRS = "Stop watching the kettle please, I am there already."
 STOP_LIMIT_S = 5.0  # generous: how fast it is, is measured by bench_barge_in
-
-
-def as_wav(sound: Floats) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(16_000)
-        writer.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
-    return file.getvalue()
-
-
-def at_level(sound: Floats, level: float = 0.1) -> Floats:
-    return np.asarray(sound * (level / np.sqrt(np.mean(sound**2))), np.float32)
-
-
-async def nothing_more_is_heard(hall: ListeningRoom, for_s: float = 2.5) -> None:
-    """The words of the last sentence have come, if any come: so many seconds of sound after it were listened to."""
-    end_s = hall.clock.monotonic() + for_s
-    await hall.until(lambda: hall.blocks and hall.blocks[-1].at_s > end_s, 30)
 
 
 async def test_our_own_voice_is_neither_heard_nor_does_it_stop_us_and_units_flow(room: Room, cabinet: Cabinet) -> None:
@@ -57,7 +33,7 @@ async def test_our_own_voice_is_neither_heard_nor_does_it_stop_us_and_units_flow
         for _ in range(2):
             hall.forget()
             assert (await hall.say(voice, OURS)).startswith("played")
-            await nothing_more_is_heard(hall)
+            await hall.rest(2.5)
             assert not [event for _, event, heed in hall.heard if isinstance(event, Heard) and heed is not Heed.OURS]
             assert not any(heed is Heed.STOP for _, _, heed in hall.heard)
             raw, cleaned = (np.concatenate([block.samples for block in each]) for each in (hall.raw, hall.blocks))
@@ -75,12 +51,11 @@ async def test_a_person_who_talks_over_us_stops_us_is_understood_and_what_we_sai
     person = at_level(piper(THEIRS, cabinet.path("voice-en")))
     async with listening_room(cabinet) as hall:
         await hall.say(voice, OURS)
-        await nothing_more_is_heard(hall)
+        await hall.rest(2.5)
         hall.forget()
         saying = asyncio.create_task(hall.say(voice, OURS))
         await hall.until(hall.is_audible)
-        heard_s = hall.clock.monotonic()
-        await hall.until(lambda: hall.clock.monotonic() > heard_s + 2.0)
+        await hall.rest(2.0)
         talking = asyncio.create_task(asyncio.to_thread(room.play_samples, person))
         with pytest.raises(Interrupted):
             await saying
@@ -102,6 +77,6 @@ async def test_a_microphone_that_hears_us_is_not_stopped_by_us(room: Room, cabin
     async with listening_room(cabinet, is_cleaned=False) as hall:
         assert (await hall.say(voice, OURS)).startswith("played")
         await hall.until(lambda: hall.events(Heard), 30)
-        await nothing_more_is_heard(hall)
+        await hall.rest(2.5)
         assert {heed for _, _, heed in hall.events(Heard)} == {Heed.OURS}
         assert hall.events(SpeechBegan)
