@@ -6,7 +6,7 @@ microphone is before and after our own voice was taken out. From these it decide
 - A microphone out of which our voice is taken: a voice that sets in while we speak stops us at once, if it is more
   than what may be left of ours.
 - Where a voice was there before we began (people among themselves, a television), only a request stops us.
-- A microphone that hears us (a camera's): only words stop us, and only words that are not ours.
+- A microphone that hears us (a camera's): only words stop us, and only words that are surely not ours.
 
 Words that are likely to be ours, come back, are `OURS` on every microphone, and never a command.
 """
@@ -23,6 +23,7 @@ from typing import Final
 from omni_watch.domain.hearing import Heard, Hearing, SpeechBegan, SpeechEnded
 from omni_watch.domain.rules import Language
 from omni_watch.watch.own_words import is_own_words
+from omni_watch.watch.pinyin import syllables
 
 SAYINGS_KEPT: Final = 8
 STRETCHES_KEPT: Final = 64
@@ -33,7 +34,8 @@ BACK_S: Final = 0.3  # so late may our own words come back through a microphone 
 BACK_FAR_S: Final = 4.0  # and through a camera
 LATELY_S: Final = 0.3  # in which a voice is looked for
 LEAST_FOREIGN: Final = 0.5  # of the time of a voice, for it to be a person's
-LEAST_SURE: Final = 0.4  # of words through a camera; below it they may be ours, misheard
+LEAST_SURE: Final = 0.5  # of words through a camera; below it they may be ours, misheard
+FEWEST_WORDS: Final = 3  # likewise; of Chinese, syllables
 
 
 class Heed(Enum):
@@ -155,11 +157,14 @@ class BargeIn:
         saying = self.saying
         if saying is None or heard.end_s < saying.start_s:
             return Heed.NOTHING
+        if self.is_request(heard.text, heard.language):
+            return Heed.STOP
         if heard.feed in saying.busy:
-            return Heed.STOP if self.is_request(heard.text, heard.language) else Heed.NOTHING
-        if heard.feed not in self.cleaned and heard.confidence < LEAST_SURE:
             return Heed.NOTHING
-        return Heed.STOP
+        if heard.feed in self.cleaned:
+            return Heed.STOP if _is_a_person(self._ears[heard.feed], heard.start_s, heard.end_s) else Heed.NOTHING
+        is_clear = heard.confidence >= LEAST_SURE and len(syllables(heard.text)) >= FEWEST_WORDS
+        return Heed.STOP if is_clear else Heed.NOTHING
 
     def _is_ours(self, heard: Heard, saying: Saying) -> bool:
         is_cleaned = heard.feed in self.cleaned

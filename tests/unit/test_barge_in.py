@@ -156,12 +156,21 @@ def test_words_on_a_camera_stop_us_when_they_are_not_ours() -> None:
 
 
 def test_words_on_a_camera_that_are_hardly_made_out_stop_nobody() -> None:
-    assert speaking().hears(heard("Mumble jumble.", 101.0, 103.0, CAMERA, confidence=0.2)) is Heed.NOTHING
+    assert speaking().hears(heard("Mumble jumble tumble.", 101.0, 103.0, CAMERA, confidence=0.2)) is Heed.NOTHING
+    assert speaking().hears(heard("Spool.", 101.0, 103.0, CAMERA)) is Heed.NOTHING
+
+
+def test_misheard_words_of_what_is_left_of_us_stop_nobody_but_a_request_does() -> None:
+    """In the first second after a start a canceller leaves more."""
+    barge_in = speaking(is_request=lambda text, _language: text == "Be quiet.")
+    levels(barge_in, 100.0, 103.0, foreign=0.0, is_sure=False)
+    assert barge_in.hears(heard("Spool.", 101.0, 102.0)) is Heed.NOTHING
+    assert barge_in.hears(heard("Be quiet.", 101.0, 102.0)) is Heed.STOP
 
 
 def test_words_of_ours_that_nobody_knows_are_ours_whatever_a_camera_hears() -> None:
     """A companion with a voice of its own: its sound is there before its words are."""
-    barge_in = speaking("")
+    barge_in = speaking("", is_request=lambda text, _language: text == "Be quiet.")
     assert barge_in.hears(heard("A cat walks by.", 101.0, 103.0, CAMERA)) is Heed.OURS
     barge_in.adds("A cat walks by.")
     assert barge_in.hears(heard("Be quiet.", 101.0, 103.0, CAMERA)) is Heed.STOP
