@@ -79,6 +79,7 @@ class EchoCleaner:
         self._rest_s: float | None = None  # when its first sample was heard, by counting; None: not cleaning
         self._linear, self._others, self._time = LinearEcho(), OthersEar(), EchoTime()
         self._is_new = True  # it was never known yet how we sound here
+        self._was_known = False
         self._number = (0, 0)  # of the sound that is heard
         self._to_check = 0  # frames of it, until it is known whether its echo comes as late as that of the one before
         self._shift = self._shift_used = 0  # samples by which the reference is read later than its time says
@@ -131,8 +132,9 @@ class EchoCleaner:
             foreign[number] = is_checked and self._others.step(near[frame], rest[frame], echo)
             known[number] = is_checked and self._others.knows_us
             if known[number]:
-                self._is_new = False
-            elif is_checked and not self._is_new:  # samples were lost somewhere, or the loudspeaker was moved
+                self._is_new, self._was_known = False, True
+            elif is_checked and self._was_known:  # samples were lost, or something was moved: then it is learnt anew
+                self._was_known = False
                 self._check()
             self._shift -= self._time.step(near[frame], echo, rest[frame])
             if power(echo) > LEAST_FLOOR:

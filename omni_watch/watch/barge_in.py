@@ -152,17 +152,21 @@ class BargeIn:
         return Heed.STOP if _is_a_person(ear, since_s) else Heed.NOTHING
 
     def _words(self, heard: Heard) -> Heed:
+        is_cleaned = heard.feed in self.cleaned
+        is_request = self.is_request(heard.text, heard.language)
         if any(self._is_ours(heard, saying) for saying in self._sayings):
             return Heed.OURS
+        if is_cleaned and not is_request and not _is_a_person(self._ears[heard.feed], heard.start_s, heard.end_s):
+            return Heed.OURS  # misheard from what is left of us
         saying = self.saying
         if saying is None or heard.end_s < saying.start_s:
             return Heed.NOTHING
-        if self.is_request(heard.text, heard.language):
+        if is_request:
             return Heed.STOP
         if heard.feed in saying.busy:
             return Heed.NOTHING
-        if heard.feed in self.cleaned:
-            return Heed.STOP if _is_a_person(self._ears[heard.feed], heard.start_s, heard.end_s) else Heed.NOTHING
+        if is_cleaned:
+            return Heed.STOP
         is_clear = heard.confidence >= LEAST_SURE and len(syllables(heard.text)) >= FEWEST_WORDS
         return Heed.STOP if is_clear else Heed.NOTHING
 

@@ -30,9 +30,9 @@ from tests.fixtures_pulse import Room, sounding_room
 
 Floats = NDArray[np.float32]
 RATE: Final = 16_000
-TRIALS: Final = 24
-FALSE_TRIALS: Final = 4  # of each kind
-REST_S: Final = 6.0  # between trials, so that nobody is taken for a television
+TRIALS: Final = 20
+FALSE_TRIALS: Final = 3  # of each kind
+REST_S: Final = 3.0  # between trials, so that nobody is taken for a television
 OURS: Final = (
     "The kettle is full. Please come to the kitchen and take it off the stove, before the water boils over. "
     "The washing machine has finished too, and somebody left the front door open."

@@ -116,6 +116,20 @@ def test_a_sound_whose_time_was_told_a_little_wrong_is_recognised_as_ours_all_th
     assert level_db(out[9 * SAMPLE_RATE_HZ :]) < level_db(near[9 * SAMPLE_RATE_HZ :]) - 20
 
 
+def test_where_the_loudspeaker_was_moved_it_is_learnt_anew_and_nobody_is_taken_for_a_person_meanwhile() -> None:
+    levels, played = list[Level](), Played(FakeClock())
+    cleaner = EchoCleaner(played, open_canceller(), levels.append)
+    silence = np.zeros(SAMPLE_RATE_HZ, np.float32)
+    far = speech_like(7.0, seed=11)
+    near = np.concatenate([silence, echo_of(far, delay_s=0.06), silence, echo_of(far, delay_s=0.1, seed=5)])
+    for number in range(2):
+        played.begin(far).heard(0.0, START_S + 1 + 8 * number)
+    cleaned(cleaner, near, by_blocks(near))
+    again = [level for level in levels if level.at_s > START_S + 9]
+    assert np.mean([level.foreign for level in again]) < 0.1
+    assert np.mean([level.is_sure for level in again[-20:]]) > 0.8
+
+
 def test_a_canceller_that_never_learnt_anything_calls_nobody_a_person() -> None:
     """Our voice comes from somewhere else than from where we think."""
     levels, near = list[Level](), speech_like(8.0, seed=9)
