@@ -20,9 +20,11 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import statistics
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, Protocol
@@ -33,6 +35,7 @@ TEMPORARY_FAILURE: Final = 75
 BLOCK_S: Final = 0.02
 LATENCY_S: Final = 0.2  # enough not to stutter beside a busy model; "high" of PulseAudio is over a second
 NEWS_S: Final = 0.02  # what was told about the time is told anew when it is off by more
+ASKED: Final = 5  # blocks, of which the one in the middle is believed
 
 
 class NoDeviceError(Exception):
@@ -167,20 +170,24 @@ class _Arriving:
 
 
 class _Teller:
-    """Says on standard output which second of the sound is heard when, whenever that is news."""
+    """Says on standard output which second of the sound is heard when, whenever that is news.
+
+    What a device knows of it jitters on a busy machine, so it is asked several times.
+    """
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
-        self._told: tuple[int, float] | None = None
+        self._told_s: float | None = None  # when sample 0 would have been heard
+        self._lately_s: deque[float] = deque(maxlen=ASKED)
 
     def heard(self, sample: int, at_s: float) -> None:
         """`sample` of the sound will be heard at `at_s`."""
-        if self._told is not None:
-            first, first_s = self._told
-            if abs(first_s + (sample - first) / self._rate_hz - at_s) < NEWS_S:
-                return
-        self._told = sample, at_s
-        line = f"heard {sample / self._rate_hz:.4f} {at_s:.4f}\n".encode()
+        self._lately_s.append(at_s - sample / self._rate_hz)
+        begin_s = statistics.median(self._lately_s)
+        if self._told_s is not None and abs(begin_s - self._told_s) < NEWS_S:
+            return
+        self._told_s = begin_s
+        line = f"heard {sample / self._rate_hz:.4f} {begin_s + sample / self._rate_hz:.4f}\n".encode()
         with suppress(OSError):  # nobody wants to know
             os.write(sys.stdout.fileno(), line)
 

@@ -3,10 +3,10 @@
 Whoever speaks tells what is being said; ears for words tell of voices and words; an echo canceller tells how loud a
 microphone is before and after our own voice was taken out. From these it decides, by three rules:
 
-- A microphone out of which our voice is taken: a voice that sets in while we speak stops us at once, if it is louder
-  than what the canceller leaves of ours.
+- A microphone out of which our voice is taken: a voice that sets in while we speak stops us at once, if it is more
+  than what may be left of ours.
 - Where a voice was there before we began (people among themselves, a television), only a request stops us.
-- A microphone that hears us (a camera's): only words stop us, and only words that are not ours.
+- A microphone that hears us (a camera's): only words stop us, and only words that are surely not ours.
 
 Words that are likely to be ours, come back, are `OURS` on every microphone, and never a command.
 """
@@ -23,22 +23,19 @@ from typing import Final
 from omni_watch.domain.hearing import Heard, Hearing, SpeechBegan, SpeechEnded
 from omni_watch.domain.rules import Language
 from omni_watch.watch.own_words import is_own_words
+from omni_watch.watch.pinyin import syllables
 
 SAYINGS_KEPT: Final = 8
 STRETCHES_KEPT: Final = 64
-LEVELS_KEPT: Final = 100  # 5 s of a microphone's blocks of 50 ms
+LEVELS_KEPT: Final = 400  # 20 s of a microphone's blocks of 50 ms: an utterance
 SINCE_S: Final = 15.0  # how far we look back for a voice that was there before
 BUSY_SHARE: Final = 0.4  # of that time; a person who asks for something takes a fifth of it
-BACK_S: Final = 0.6  # so late may our own words come back through a microphone of this machine
+BACK_S: Final = 0.3  # so late may our own words come back through a microphone of this machine
 BACK_FAR_S: Final = 4.0  # and through a camera
-LEARNT: Final = 10  # blocks with our voice alone, from which on it is known what the canceller leaves
-LEARNT_LATE_S: Final = 0.6  # a voice is told so late at most
-MARGIN_DB: Final = 6.0  # above what the canceller leaves
-UNKNOWN_DB: Final = -10.0  # of what the microphone hears; less is left of our own voice as long as nothing is known
-WORKS_DB: Final = -12.0  # a canceller that leaves more does not work (yet)
-AUDIBLE_DB: Final = -50.0  # our voice, as it is played
 LATELY_S: Final = 0.3  # in which a voice is looked for
-LEAST_SURE: Final = 0.4  # of words through a camera; below it they may be ours, misheard
+LEAST_FOREIGN: Final = 0.5  # of the time of a voice, for it to be a person's
+LEAST_SURE: Final = 0.5  # of words through a camera; below it they may be ours, misheard
+FEWEST_WORDS: Final = 3  # likewise; of Chinese, syllables
 
 
 class Heed(Enum):
@@ -51,12 +48,13 @@ class Heed(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """How loud a block of a microphone was, in dB below full scale, before and after our voice was taken out."""
+    """A block of a microphone, before and after our voice was taken out. 0 dB is full scale."""
 
     at_s: float  # monotonic
     heard_db: float
-    played_db: float  # what the loudspeaker played then
     cleaned_db: float
+    foreign: float  # 0..1: the part of it in which something is louder than what may be left of our voice
+    is_sure: bool = True  # whether that is known, or only likely
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,9 +75,6 @@ class _Ear:
     voice_since_s: float | None = None
     stretches: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=STRETCHES_KEPT))
     levels: deque[Level] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
-    to_learn: deque[Level] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
-    left_db: deque[float] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))  # cleaned less played, ours alone
-    working_db: deque[float] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))  # cleaned less heard, likewise
 
     def voice_s(self, since_s: float, until_s: float) -> float:
         """Seconds with a voice in that time."""
@@ -146,8 +141,6 @@ class BargeIn:
         """The next block of a cleaned microphone; STOP when somebody joins in while a voice is thought to be ours."""
         ear = self._ears.setdefault(feed, _Ear())
         ear.levels.append(level)
-        ear.to_learn.append(level)
-        _learn(ear, level.at_s)
         if ear.voice_since_s is None:
             return Heed.NOTHING
         return self._voice(feed, ear, ear.voice_since_s)
@@ -159,23 +152,30 @@ class BargeIn:
         return Heed.STOP if _is_a_person(ear, since_s) else Heed.NOTHING
 
     def _words(self, heard: Heard) -> Heed:
+        is_cleaned = heard.feed in self.cleaned
+        is_request = self.is_request(heard.text, heard.language)
         if any(self._is_ours(heard, saying) for saying in self._sayings):
             return Heed.OURS
+        if is_cleaned and not is_request and not _is_a_person(self._ears[heard.feed], heard.start_s, heard.end_s):
+            return Heed.OURS  # misheard from what is left of us
         saying = self.saying
         if saying is None or heard.end_s < saying.start_s:
             return Heed.NOTHING
+        if is_request:
+            return Heed.STOP
         if heard.feed in saying.busy:
-            return Heed.STOP if self.is_request(heard.text, heard.language) else Heed.NOTHING
-        if heard.feed not in self.cleaned and heard.confidence < LEAST_SURE:
             return Heed.NOTHING
-        return Heed.STOP
+        if is_cleaned:
+            return Heed.STOP
+        is_clear = heard.confidence >= LEAST_SURE and len(syllables(heard.text)) >= FEWEST_WORDS
+        return Heed.STOP if is_clear else Heed.NOTHING
 
     def _is_ours(self, heard: Heard, saying: Saying) -> bool:
         is_cleaned = heard.feed in self.cleaned
         back_s = BACK_S if is_cleaned else BACK_FAR_S
         if heard.end_s < saying.start_s or heard.start_s > saying.end_s + back_s:
             return False
-        if is_cleaned and _works(ear := self._ears[heard.feed]) and _is_a_person(ear, heard.start_s, heard.end_s):
+        if is_cleaned and _is_surely_a_person(self._ears[heard.feed], heard):
             return False
         if not saying.text:
             return not is_cleaned
@@ -188,43 +188,18 @@ def _is_busy(ear: _Ear, at_s: float) -> bool:
 
 
 def _is_a_person(ear: _Ear, since_s: float, until_s: float = math.inf) -> bool:
-    """Whether what was heard in that time is louder than what is left of our own voice."""
+    """Whether what was heard in that time, or in the last moment of it that there is, was more than is left of us."""
     levels = [level for level in ear.levels if since_s <= level.at_s <= until_s]
-    if until_s == math.inf and levels:
+    if until_s == math.inf:
         levels = [level for level in levels if level.at_s >= levels[-1].at_s - LATELY_S]
-    played_db = _mean_db([level.played_db for level in levels])
-    if not levels or played_db < AUDIBLE_DB:
-        return True
-    cleaned_db = _mean_db([level.cleaned_db for level in levels])
-    if len(ear.left_db) < LEARNT:
-        return cleaned_db > _mean_db([level.heard_db for level in levels]) + UNKNOWN_DB
-    return cleaned_db > played_db + _most(ear.left_db) + MARGIN_DB
+    if not levels:
+        return True  # we were not heard then
+    return sum(level.foreign for level in levels) / len(levels) >= LEAST_FOREIGN
 
 
-def _works(ear: _Ear) -> bool:
-    """Whether the canceller was seen to take our voice out."""
-    return len(ear.working_db) >= LEARNT and _most(ear.working_db) <= WORKS_DB
-
-
-def _learn(ear: _Ear, now_s: float) -> None:
-    """From blocks in which nobody spoke but we."""
-    while ear.to_learn and ear.to_learn[0].at_s < now_s - LEARNT_LATE_S:
-        level = ear.to_learn.popleft()
-        has_voice = ear.voice_since_s is not None and level.at_s >= ear.voice_since_s - LATELY_S
-        has_voice |= any(start_s - LATELY_S <= level.at_s <= end_s + LATELY_S for start_s, end_s in ear.stretches)
-        if not has_voice and level.played_db > AUDIBLE_DB:
-            ear.left_db.append(level.cleaned_db - level.played_db)
-            ear.working_db.append(level.cleaned_db - level.heard_db)
-
-
-def _most(values: Collection[float]) -> float:
-    """What nine in ten of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[int(0.9 * (len(ordered) - 1))]
-
-
-def _mean_db(values: Collection[float]) -> float:
-    """Of their powers."""
-    if not values:
-        return -math.inf
-    return 10 * math.log10(sum(10 ** (value / 10) for value in values) / len(values))
+def _is_surely_a_person(ear: _Ear, heard: Heard) -> bool:
+    """Whether a person was heard for all of the time of these words, as far as we spoke then."""
+    levels = [level for level in ear.levels if heard.start_s <= level.at_s <= heard.end_s]
+    if not levels or not all(level.is_sure for level in levels):
+        return False
+    return sum(level.foreign for level in levels) / len(levels) >= LEAST_FOREIGN

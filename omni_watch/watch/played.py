@@ -27,7 +27,8 @@ Floats = NDArray[np.float32]
 class Playing:
     """One sound on its way to the loudspeaker; made by `Played.begin`."""
 
-    def __init__(self, clock: Clock, lock: threading.Lock) -> None:
+    def __init__(self, number: int, clock: Clock, lock: threading.Lock) -> None:
+        self.number = number  # counts the sounds of a loudspeaker, from 1
         self._clock = clock
         self._lock = lock
         self._samples = np.zeros(0, np.float32)  # [n], 16 kHz
@@ -63,6 +64,10 @@ class Playing:
         at_s, first = self._runs[-1]
         return min(at_s + (len(self._samples) - first) / SAMPLE_RATE_HZ, self._silent_s)
 
+    def times_told(self, until_s: float) -> int:
+        """How often another time came to hold until then."""
+        return sum(at_s <= until_s for at_s, _ in self._runs)
+
     def mix_into(self, sound: Floats, start_s: float) -> None:
         """Add what is heard of it within the samples of `sound`, the first of which is at `start_s`."""
         following = [*self._runs[1:], (self.is_heard_until_s, len(self._samples))]
@@ -82,11 +87,13 @@ class Played:
         self._clock = clock
         self._lock = threading.Lock()
         self._sounds: deque[Playing] = deque(maxlen=SOUNDS_KEPT)
+        self._count = 0
 
     def begin(self, samples: Floats | None = None) -> Playing:
         """A sound that will be heard; nothing of it is until its time is told."""
-        playing = Playing(self._clock, self._lock)
         with self._lock:
+            self._count += 1
+            playing = Playing(self._count, self._clock, self._lock)
             self._sounds.append(playing)
         if samples is not None:
             playing.add(samples)
@@ -107,3 +114,12 @@ class Played:
             for each in near:
                 each.mix_into(sound, start_s)
         return sound
+
+    def newest(self, at_s: float) -> tuple[int, int]:
+        """Which sound, and which time told for it, was the last that was heard until then. Where that changes, an echo
+        need not be as late as it was before. Any thread."""
+        with self._lock:
+            return max(
+                ((each.number, each.times_told(at_s)) for each in self._sounds if each.is_heard_from_s <= at_s),
+                default=(0, 0),
+            )

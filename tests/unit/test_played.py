@@ -87,3 +87,13 @@ def test_only_the_last_sounds_are_kept() -> None:
         played.begin(SOUND).heard(0.0, START_S + number * 100)
     assert played.between(START_S, 16_000) is None
     assert played.between(START_S + 100, 16_000) is not None
+
+
+def test_where_another_time_holds_is_known() -> None:
+    played = Played(FakeClock())
+    first, second = played.begin(SOUND), played.begin(SOUND)
+    first.heard(0.0, START_S)
+    first.heard(0.5, START_S + 0.6)
+    second.heard(0.0, START_S + 5)
+    moments_s = [START_S - 1, START_S, START_S + 0.7, START_S + 6]
+    assert [played.newest(at_s) for at_s in moments_s] == [(0, 0), (1, 1), (1, 2), (2, 1)]
