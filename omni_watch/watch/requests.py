@@ -224,8 +224,6 @@ def snooze_alert(tx: Transaction, alert_id: str, *, until: datetime, by: str, no
     alert, course = _get_alert(tx, alert_id)
     if until <= now:
         raise RequestError(f"alert {alert.id} cannot be told again at {until:%Y-%m-%d %H:%M}: that is in the past")
-    if course.is_open:
-        _close(tx, alert, course, AlertState.SNOOZED, by=by, now=now)
     again = Task(
         id=new_task_id(),
         text=alert.text,
@@ -237,7 +235,10 @@ def snooze_alert(tx: Transaction, alert_id: str, *, until: datetime, by: str, no
         cooldown_s=0.0,
         reminder=Reminder(at=until),
     )
-    return add_task(tx, task=again)
+    add_task(tx, task=again)  # first: one that cannot be told again must not fall silent
+    if course.is_open:
+        _close(tx, alert, course, AlertState.SNOOZED, by=by, now=now)
+    return again
 
 
 def last_open(tx: Transaction) -> Alert | None:

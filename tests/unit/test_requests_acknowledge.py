@@ -16,6 +16,7 @@ from omni_watch.domain.rules import Escalation, Priority, Repeat
 from omni_watch.domain.tasks import TaskState
 from omni_watch.store.database import Database
 from omni_watch.watch import requests
+from omni_watch.watch.ports import Transaction
 from tests.fakes.fake_clock import NOON
 from tests.fakes.values import a_delivery, a_task, an_alert
 
@@ -211,6 +212,22 @@ def test_what_is_put_off_is_repeated_no_more_and_comes_back_as_urgent_as_it_was(
         store.transact(lambda tx: requests.snooze_alert(tx, smoke.id, until=NOON, by="voice", now=LATER))
     with pytest.raises(RequestError, match="no alert"):
         store.transact(lambda tx: requests.snooze_alert(tx, "unknown", until=until, by="voice", now=LATER))
+
+
+def test_an_alert_that_cannot_be_told_again_later_is_repeated_on(store: Database) -> None:
+    smoke = alerted(store)
+    for number in range(requests.LIVE_MAX):
+        store.transact(lambda tx, n=number: tx.tasks.add(a_task(f"task{n}")))  # type: ignore[misc]
+
+    def put_off(tx: Transaction) -> str:
+        try:
+            requests.snooze_alert(tx, smoke.id, until=NOON + timedelta(hours=1), by="voice", now=LATER)
+        except RequestError as error:  # which a conversation answers, and commits
+            return str(error)
+        return ""
+
+    assert "which is the most" in store.transact(put_off)
+    assert course(store, smoke).is_open
 
 
 def test_a_task_that_is_put_off_or_cancelled_takes_its_open_alerts_with_it(store: Database) -> None:
