@@ -125,7 +125,7 @@ async def _kept(report: Report, cabinet: Cabinet, shelf: Path) -> None:
     for language in ("en", "zh"):
         speech = _made(cabinet, shelf)
         for text in ANSWERS[language]:
-            await speech.synthesize(text, language)
+            await speech.prepare(text, language)  # which waits for the natural voice as long as it takes
         await speech.close()
         speech = _made(cabinet, shelf)
         took = [(await _timed(speech.synthesize(text, language)))[0] for text in ANSWERS[language]]

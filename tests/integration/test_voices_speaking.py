@@ -89,6 +89,6 @@ async def test_a_model_that_cannot_be_used_is_told_with_what_to_do(tmp_path: Pat
     damaged = tmp_path / "kokoro.onnx"
     damaged.write_bytes(b"no graph")
     voice = KokoroVoice(KokoroFiles(model=damaged, vocabulary=damaged, voices=damaged), FakeObserver())
-    with pytest.raises(ChannelUnavailable, match="cannot load the voice .* run `omni-watch models pull`"):
+    with pytest.raises(ChannelUnavailable, match=r"cannot load the voice .* run `omni-watch models pull`"):
         await voice.synthesize("好。", "zh")
     await voice.close()
