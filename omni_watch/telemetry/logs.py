@@ -48,6 +48,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "snapshot.not_deleted": logging.WARNING,
     "voice.failed": logging.WARNING,
     "voice.not_prepared": logging.WARNING,
+    "voice.not_kept": logging.WARNING,
     "model.lacking": logging.WARNING,
     "engine.failed": logging.WARNING,
     "engine.restarted": logging.WARNING,

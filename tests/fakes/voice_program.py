@@ -30,6 +30,10 @@ def main() -> None:
             time.sleep(600)
         if text.startswith("slow"):
             time.sleep(0.2)
+        if text == "nonsense":
+            sys.stdout.write("Segmentation fault\n")
+            sys.stdout.flush()
+            continue
         if text == "nothing":
             tell({"is": "unsaid", "why": "there is nothing to say"})
         else:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from omni_watch.alerts.kokoro import KokoroVoice
+from omni_watch.alerts.kokoro import KokoroFiles, KokoroVoice
 from omni_watch.alerts.speech import Speech
 from omni_watch.alerts.wav import Sound
 from omni_watch.app.channels import speech_for
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import read_settings
+from omni_watch.domain.errors import ChannelUnavailable
 from omni_watch.duplex.embedded.words.models import MODELS
 from omni_watch.duplex.embedded.words.recognizer import Recognizer
 from omni_watch.watch.pinyin import likeness
@@ -81,3 +83,12 @@ async def test_many_sentences_come_from_one_program_and_one_that_was_killed_is_r
         while kokoro.resident.pid in {None, process.pid} or kokoro.resident.is_being_mended:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert await kokoro.synthesize("好。", "zh")
+
+
+async def test_a_model_that_cannot_be_used_is_told_with_what_to_do(tmp_path: Path) -> None:
+    damaged = tmp_path / "kokoro.onnx"
+    damaged.write_bytes(b"no graph")
+    voice = KokoroVoice(KokoroFiles(model=damaged, vocabulary=damaged, voices=damaged), FakeObserver())
+    with pytest.raises(ChannelUnavailable, match=r"cannot load the voice .* run `omni-watch models pull`"):
+        await voice.synthesize("好。", "zh")
+    await voice.close()

@@ -92,6 +92,15 @@ async def test_a_program_that_dies_while_nobody_asks_is_started_again() -> None:
         assert await letters(kokoro, "second") == 6
 
 
+async def test_a_program_that_talks_nonsense_is_started_again() -> None:
+    async with voice() as (kokoro, observer):
+        with pytest.raises(ChannelUnavailable, match="kokoro ended"):
+            await kokoro.synthesize("nonsense", "zh")
+        await until(lambda: not kokoro.resident.is_being_mended)
+        assert await letters(kokoro, "sense") == 5
+        assert len(observer.named("voice.started")) == 2
+
+
 async def test_a_program_that_hangs_is_ended() -> None:
     async with voice(limit_s=0.3) as (kokoro, _):
         await letters(kokoro, "first")

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.domain.rules import Language
 from omni_watch.duplex.embedded.voices import phonemes, reading
+from omni_watch.duplex.embedded.yamnet import RUNTIME_ERRORS
 
 Floats = NDArray[np.float32]
 
@@ -53,8 +55,6 @@ class Kokoro:
     """One voice of the model. ModelError when a file cannot be used."""
 
     def __init__(self, model: Path, vocabulary: Path, voices: Path, voice: str, *, threads: int = 1) -> None:
-        import onnxruntime
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -65,7 +65,7 @@ class Kokoro:
             self._vocabulary: dict[str, int] = json.loads(vocabulary.read_text("utf-8"))["vocab"]
             with np.load(voices) as styles:
                 self._style = styles[voice].astype(np.float32)  # [tokens, 1, 256]
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, *RUNTIME_ERRORS) as error:
             raise ModelError(f"cannot load the voice {voice!r}: {error}; run `omni-watch models pull`") from error
 
     def speak(self, text: str, language: Language) -> Floats:
