@@ -325,7 +325,7 @@ upgrade() {
   before=$(revision "$OLD")
   if [ -n "$before" ]; then
     copy=$(dirname "$DATABASE")/backups/$(basename "$OLD")-$(date -u +%Y%m%dT%H%M%S).db
-    step "copy the database to $copy" program "$OLD" db backup --database "$DATABASE" "$copy" >/dev/null
+    step "copy the database to $copy" copy_database "$copy"
   fi
   if {
     upgrade_database && switch "$RELEASE" "$SOURCE/$UNIT_FILE" &&
@@ -342,6 +342,7 @@ upgrade() {
   if [ "$was_running" = yes ]; then start || fail "the old version did not start again either; journalctl -u omni-watch -n 50"; fi
   fail "the upgrade was undone; journalctl -u omni-watch -n 100 says why it failed"
 }
+copy_database() { program "$OLD" db backup --database "$DATABASE" "$1" >/dev/null; }
 upgrade_database() {
   if [ ! -e "$DATABASE" ]; then return; fi
   step "bring the database up to date" program "$RELEASE" db upgrade --database "$DATABASE"
@@ -350,6 +351,7 @@ upgrade_database() {
 # go_back RELEASE REVISION COPY: that version, and the copy in the place of a database that it cannot read
 go_back() {
   control stop "$UNIT" 2>/dev/null || true
+  control reset-failed "$UNIT" 2>/dev/null || true # its failed starts are none of the old version's
   if [ -n "$3" ] && [ "$(revision "$1")" != "$2" ]; then
     step "put the copy of the database back" program "$1" db restore --database "$DATABASE" "$3"
   fi
