@@ -320,13 +320,15 @@ class _Lane:
         await self._store.transact(work)
 
     def _tell(self, alert: Alert, delivery: Delivery) -> None:
+        now = self._clock.now()
         self._observer.on(
             f"delivery.{delivery.state.value}",
             alert_id=alert.id,
             task_id=alert.task_id,
             channel=self.channel.name,
             attempts=delivery.attempts,
-            late_s=round((self._clock.now() - alert.decided_at).total_seconds(), 3),
+            late_s=round((now - alert.decided_at).total_seconds(), 3),
+            delay_s=round((now - alert.condition_at).total_seconds(), 3),
             detail=delivery.detail,
         )
 

@@ -253,6 +253,12 @@ class LogSection(Section):
     format: Literal["auto", "plain", "json"] = Field(default="auto", description='"auto", "plain" or "json"')
 
 
+class MetricsSection(Section):
+    enabled: bool = Field(default=False, description="true or false")
+    host: Text = Field(default="127.0.0.1", description="an address of this machine")
+    port: int = Field(default=9469, ge=1, le=65535, description="a whole number from 1 to 65535")
+
+
 class ConfigFile(Section):
     """The whole file. Everything has a default, so an empty file is a right one."""
 
@@ -266,6 +272,7 @@ class ConfigFile(Section):
     retention: RetentionSection = Field(default=RetentionSection(), description="a [retention] table")
     rules: RulesSection = Field(default=RulesSection(), description="a [rules] table")
     log: LogSection = Field(default=LogSection(), description="a [log] table")
+    metrics: MetricsSection = Field(default=MetricsSection(), description="a [metrics] table")
 
     @classmethod
     def check(cls, raw: Mapping[str, Any], place: Place) -> Self:
