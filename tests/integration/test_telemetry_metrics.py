@@ -155,6 +155,8 @@ async def test_a_running_house_shows_its_numbers_on_this_machine_only(
     assert (value(numbers, "lag_seconds", feed="porch") or 9.0) < 3.0
     shown = {labels for name, labels in numbers if name.startswith("omni_watch_")}
     assert not [labels for labels in shown if {"task_id", "text"} & {label for label, _ in labels}]
+    told = {each["area"]: each for each in house.ask("doctor", "--quick")["findings"]}
+    assert told["metrics"]["what"] == f"shown at http://127.0.0.1:{port}/metrics"
     assert house.stop() == 0
 
 
