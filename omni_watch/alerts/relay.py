@@ -375,6 +375,7 @@ class _Lane:
         await self._store.transact(work)
 
     def _tell(self, alert: Alert, delivery: Delivery) -> None:
+        now = self._clock.now()
         since = alert.decided_at if delivery.number == 0 else delivery.due_at
         self._observer.on(
             f"delivery.{delivery.state.value}",
@@ -384,7 +385,8 @@ class _Lane:
             transition=delivery.transition.value,
             number=delivery.number,
             attempts=delivery.attempts,
-            late_s=round((self._clock.now() - since).total_seconds(), 3),
+            late_s=round((now - since).total_seconds(), 3),
+            delay_s=round((now - alert.condition_at).total_seconds(), 3),
             detail=delivery.detail,
         )
 

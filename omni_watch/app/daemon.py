@@ -160,6 +160,7 @@ class Daemon:
         own = [] if status else [self._status]
         self._stop = asyncio.Event()
         self._look = asyncio.Event()
+        self._is_watching = False  # a first second was decided
         self._observer = Observers(*observers, *own, Reactions(self._on_first_beat, self._look.set))
         self._rules: Mapping[str, Rule] = {}
         self._watched: list[Watching] = []
@@ -485,11 +486,13 @@ class Daemon:
         await parts.snapshots.forget_before(snapshots_since)
 
     def _on_first_beat(self) -> None:
+        self._is_watching = True
         self._observer.on("ready")
 
     def _reload(self) -> None:
         """SIGHUP: read the rules again and look at every task anew; settings need a restart."""
-        self._observer.on("reloading")
+        if self._is_watching:  # else whoever waits for "ready" would hear it too soon
+            self._observer.on("reloading")
         try:
             rules = self._read_rules()
         except ConfigError as error:
@@ -499,7 +502,8 @@ class Daemon:
             for watching in self._watched:
                 watching.roster.rules = rules
             self._look.set()
-        self._observer.on("ready")
+        if self._is_watching:
+            self._observer.on("ready")
 
 
 def _on_the_loop(act: Callable[..., None]) -> Callable[..., None]:

@@ -44,7 +44,7 @@ class Place:
 
     def secret(self, written: str) -> Path:
         """Where a secret's file lies: a plain name is first looked for among systemd's credentials."""
-        if self.credentials is not None and (self.credentials / written).is_file():
+        if self.credentials is not None and _is_there(self.credentials / written):
             return self.credentials / written
         return self.path(written)
 
@@ -292,6 +292,12 @@ class LogSection(Section):
     format: Literal["auto", "plain", "json"] = Field(default="auto", description='"auto", "plain" or "json"')
 
 
+class MetricsSection(Section):
+    enabled: bool = Field(default=False, description="true or false")
+    host: Text = Field(default="127.0.0.1", description="an address of this machine")
+    port: int = Field(default=9469, ge=1, le=65535, description="a whole number from 1 to 65535")
+
+
 class ConfigFile(Section):
     """The whole file. Everything has a default, so an empty file is a right one."""
 
@@ -307,6 +313,7 @@ class ConfigFile(Section):
     retention: RetentionSection = Field(default=RetentionSection(), description="a [retention] table")
     rules: RulesSection = Field(default=RulesSection(), description="a [rules] table")
     log: LogSection = Field(default=LogSection(), description="a [log] table")
+    metrics: MetricsSection = Field(default=MetricsSection(), description="a [metrics] table")
 
     @classmethod
     def check(cls, raw: Mapping[str, Any], place: Place) -> Self:
@@ -352,6 +359,14 @@ def read_secret(path: Path) -> str:
     if not secret:
         raise ValueError(f"{path} is empty; expected the password")
     return secret
+
+
+def _is_there(path: Path) -> bool:
+    """Also when we may not look: whoever reads it then says so."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def _place(info: ValidationInfo) -> Place:

@@ -152,6 +152,15 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Numbers for Prometheus, over HTTP without a password."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"  # only this machine
+    port: int = 9469
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
     """What the service manager told us, if there is one."""
 
@@ -179,6 +188,7 @@ class Settings:
     model: ModelSettings
     retention: RetentionSettings
     log: LogSettings
+    metrics: MetricsSettings
     service: ServiceSettings
     origin: Path | None  # the file; None: only defaults
 
@@ -297,6 +307,7 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
         },
         "rules": {"folder": _plain(settings.rules_dir)},
         "log": {"level": settings.log.level, "format": settings.log.format},
+        "metrics": asdict(settings.metrics),
     }
 
 
@@ -343,6 +354,7 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             alerts_days=checked.retention.alerts_days, snapshots_days=checked.retention.snapshots_days
         ),
         log=LogSettings(level=checked.log.level, format=checked.log.format),
+        metrics=MetricsSettings(**checked.metrics.model_dump()),
         service=_service(variables),
         origin=origin,
     )

@@ -63,6 +63,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "worker.restarted": logging.WARNING,
     "relay.store_busy": logging.WARNING,
     "reload.failed": logging.WARNING,
+    "metrics.unavailable": logging.WARNING,
     "stop.late": logging.WARNING,
     "store.failed": logging.WARNING,
     # something was lost, or a bug was met
