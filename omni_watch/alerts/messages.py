@@ -59,6 +59,11 @@ class TopicNames:
         return f"{self.base}/snapshot"
 
     @property
+    def claim(self) -> str:
+        """Where houses of one name find out about each other; never retained."""
+        return f"{self.base}/claim"
+
+    @property
     def check(self) -> str:
         """Where `doctor` tries whether publishing is allowed; never retained."""
         return f"{self.base}/check"
