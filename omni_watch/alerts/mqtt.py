@@ -117,7 +117,7 @@ class MqttChannel:
         self._claim = Claim(secrets.token_hex(8), socket.gethostname()[:TOKEN_MAX])
         self._found: bytes | None = None  # the availability that the broker held when we connected
         self._heard_claim = asyncio.Event()
-        self._was_online = False
+        self._was_online = False  # on an earlier connection
         self._connection: Connection | None = None  # set from its opening to its end
         self._answering: asyncio.Task[None] | None = None  # one at a time; a claim meanwhile is not answered
 
@@ -301,6 +301,7 @@ class MqttChannel:
             if self._is_closed:
                 await self._say_goodbye(connection)
             connection.abort("given up")
+        self._was_online = True
         why = await connection.ended()
         self.status = MqttStatus(problem=f"the connection was lost: {why}")
         self._observer.on("mqtt.offline", why=why)
@@ -322,7 +323,6 @@ class MqttChannel:
         await self._publish_due(connection)
         await self._say_online(connection)
         self._live = connection
-        self._was_online = True
         protocol = PROTOCOL_NAMES[connection.protocol]
         self.status = MqttStatus(is_online=True, protocol=protocol, refused=self.status.refused)
         self._observer.on("mqtt.online", protocol=protocol)

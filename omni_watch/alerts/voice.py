@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from typing import Final
 
 from omni_watch.alerts.floor import Floor
@@ -53,21 +53,26 @@ class VoiceChannel:
         self._said: OrderedDict[str, Receipt] = OrderedDict()
         self._is_closed = False
         self.quiet_until: datetime | None = None  # aware; nothing is said before, but for what is urgent
+        self.is_silent = False  # nothing at all is said
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
         """Say the alert; return when the last word was heard. One that was said before is not said again.
 
         Raises:
             ChannelUnavailable: no voice or speaker works now, or it grew too old while others spoke.
-            AlertRejected: a person asked the house to be quiet.
+            AlertRejected: a person asked the house to be quiet, muted it, or said that nobody is at home.
         """
         if self._is_closed:
             raise ChannelUnavailable(f"{self.name} is closed")
         if alert.id in self._said:
             return self._said[alert.id]
+        if self.is_silent:
+            raise AlertRejected("the house is muted, or nobody is at home")
         if self.quiet_until is not None and alert.priority is not Priority.URGENT:
             if self._clock.now() < self.quiet_until:
-                raise AlertRejected(f"the house was asked to be quiet until {self.quiet_until:%Y-%m-%d %H:%M} UTC")
+                is_endless = self.quiet_until.year == MAXYEAR
+                until = "" if is_endless else f" until {self.quiet_until:%Y-%m-%d %H:%M} UTC"
+                raise AlertRejected(f"the house was asked to be quiet{until}")
             self.quiet_until = None
         if self._said_live is not None and await self._said_live(alert):
             return self._remember(alert, "said by the model itself")

@@ -19,6 +19,7 @@ from omni_watch.alerts.voice import VoiceChannel
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.settings import MqttSettings, Settings, VoiceSettings
 from omni_watch.domain.rules import Priority
+from omni_watch.watch.modes import NO_END
 from omni_watch.watch.ports import Channel, Clock, Observer, Snapshots, Store
 
 
@@ -91,11 +92,13 @@ class Channels:
         """How long an alert of this priority is worth telling, by channel."""
         return {channel.name: channel.expiry_s(priority) for channel in self.all}
 
-    def keep_quiet(self, until: datetime | None) -> None:
-        """Say nothing aloud until then but what is urgent; None: speak."""
+    def keep_quiet(self, until: datetime | None, *, is_silent: bool = False) -> None:
+        """Say nothing aloud until then but what is urgent; None: speak. `is_silent`: say nothing at all."""
+        if self.voice is not None:
+            self.voice.is_silent = is_silent
         for part in (self.voice, self.remarks, self.live_voice):
             if part is not None:
-                part.quiet_until = until
+                part.quiet_until = NO_END if is_silent else until
 
     def quiet(self) -> None:
         """End what companions are saying, and let go of what they still want to say."""

@@ -40,13 +40,14 @@ from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
 from omni_watch.domain.rules import Language, Rule
 from omni_watch.domain.units import SAMPLE_RATE_HZ
+from omni_watch.home_assistant.discovery import Discovery, DiscoverySettings
 from omni_watch.sensing.opening import open_feed
 from omni_watch.store.thread import SqlStore
 from omni_watch.store.timers import Timers
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.telemetry.fanout import Observers
 from omni_watch.telemetry.status import StatusObserver
-from omni_watch.watch import requests
+from omni_watch.watch import modes, requests
 from omni_watch.watch.heartbeat import Heartbeat
 from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer
 from omni_watch.watch.roster import Roster
@@ -197,9 +198,32 @@ class Daemon:
             channels=channels,
             relay=relay,
             timers=timers,
-            publisher=Publisher(channels.mqtt, store, self._status, engine.name),
+            publisher=Publisher(
+                channels.mqtt,
+                store,
+                self._status,
+                engine.name,
+                clock=clock,
+                zone=settings.zone,
+                discovery=self._discovery(channels, store),
+            ),
             model_thread=model_thread,
             fitting=fitting,
+        )
+
+    def _discovery(self, channels: Channels, store: SqlStore) -> Discovery | None:
+        """How Home Assistant finds the house."""
+        if channels.mqtt is None:
+            return None
+        mqtt = self._settings.mqtt
+        return Discovery(
+            channels.mqtt,
+            store,
+            channels.mqtt.topics,
+            [feed.name for feed in self._settings.feeds],
+            settings=DiscoverySettings(form=mqtt.discovery, prefix=mqtt.discovery_prefix),
+            observer=self._observer,
+            on_change=self._look.set,
         )
 
     async def _open_engine(self, cabinet: Cabinet) -> tuple[Choice, DuplexModel]:
@@ -351,7 +375,8 @@ class Daemon:
         store, now = parts.store, self._clock.now()
         for task in await store.transact(lambda tx: requests.settle(tx, now)):
             self._observer.on("task.changed", task_id=task.id, state=task.state.value)
-        parts.channels.keep_quiet(await store.transact(lambda tx: requests.quiet_until(tx, now)))
+        quiet_until, chosen = await store.transact(lambda tx: (modes.quiet_until(tx, now), modes.modes(tx)))
+        parts.channels.keep_quiet(quiet_until, is_silent=chosen.is_silent)
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
         await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
