@@ -291,6 +291,7 @@ class MqttChannel:
         try:
             await self._begin(connection)
             await self._serve(connection)
+            self._require_name()
         except NameTaken:
             await connection.close()  # so that the will does not say `offline` of the other house
             raise
@@ -332,9 +333,8 @@ class MqttChannel:
     async def _serve(self, connection: Connection) -> None:
         """Publish states as they change, until the connection ends."""
         with suppress(ChannelUnavailable):  # it ended while something was being published
-            while connection.is_open and not self._is_closed:
+            while connection.is_open and not self._is_closed and self._claim.taken_by is None:
                 self._changed.clear()
-                self._require_name()
                 if self._has_lost_availability:
                     await self._say_online(connection)
                 await self._publish_due(connection)
