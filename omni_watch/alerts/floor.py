@@ -1,10 +1,15 @@
-"""Who may speak: one voice at a time, urgent ones first, and an urgent one may cut short one that is not."""
+"""Who may speak: one queue for all that is said aloud, one voice at a time, the most pressing first.
+
+An urgent alert may cut short what is not urgent. What waits too long to be worth saying is dropped by whoever offers
+it, with a record: here nobody knows how long that is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, TypeVar
 
 from omni_watch.domain.rules import Priority
@@ -12,9 +17,35 @@ from omni_watch.domain.rules import Priority
 T = TypeVar("T")
 
 
+class Rank(IntEnum):
+    """Who speaks first; among equals, who asked first."""
+
+    URGENT = 0  # an urgent alert: it waits for nobody but another one
+    REPLY = 1  # a person asked and is waiting
+    ALERT = 2
+    LOW_ALERT = 3
+    CHATTER = 4  # what a companion says of its own accord
+
+    @classmethod
+    def of(cls, priority: Priority) -> Rank:
+        """That of an alert."""
+        return {Priority.URGENT: cls.URGENT, Priority.NORMAL: cls.ALERT, Priority.LOW: cls.LOW_ALERT}[priority]
+
+
+async def until_silent(speaking: asyncio.Future[Any], *others: asyncio.Future[Any]) -> None:
+    """Wait until `speaking` or one of `others` is done. Whichever comes first, and also when the waiting is cancelled:
+    afterwards it is silent, so that somebody else may speak. What `speaking` came to is for the caller to look at."""
+    try:
+        await asyncio.wait([speaking, *others], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not speaking.done():
+            speaking.cancel()
+            await asyncio.wait([speaking])
+
+
 @dataclass(slots=True, eq=False)
 class _Turn:
-    priority: Priority
+    rank: Rank
     number: int  # in order of asking
     may_begin: asyncio.Event = field(default_factory=asyncio.Event)
     speaking: asyncio.Future[Any] | None = None
@@ -24,8 +55,8 @@ class _Turn:
         return self.is_cut
 
     @property
-    def rank(self) -> tuple[int, int]:
-        return (self.priority.rank, self.number)
+    def place(self) -> tuple[Rank, int]:
+        return (self.rank, self.number)
 
 
 class Floor:
@@ -38,7 +69,7 @@ class Floor:
 
     async def speak(
         self,
-        priority: Priority,
+        rank: Rank,
         utter: Callable[[], Awaitable[T]],
         *,
         on_cut: Callable[[], None] = lambda: None,
@@ -48,7 +79,7 @@ class Floor:
         Only one `utter` runs at a time, whatever happens to it; what it raises is raised here.
         """
         self._asked += 1
-        turn = _Turn(priority, self._asked)
+        turn = _Turn(rank, self._asked)
         while True:
             await self._until_mine(turn)
             try:
@@ -80,11 +111,8 @@ class Floor:
         speaking = asyncio.ensure_future(utter())
         turn.speaking = speaking
         try:
-            await asyncio.wait([speaking])
+            await until_silent(speaking)
         finally:
-            if not speaking.done():  # we were cancelled: the floor is not free before it is silent
-                speaking.cancel()
-                await asyncio.wait([speaking])
             turn.speaking = None
         if turn.was_cut() and speaking.cancelled():
             raise _CutError
@@ -92,14 +120,14 @@ class Floor:
 
     def _cut_for(self, turn: _Turn) -> None:
         speaker = self._speaker
-        if turn.priority is not Priority.URGENT or speaker is None or speaker.priority is Priority.URGENT:
+        if turn.rank is not Rank.URGENT or speaker is None or speaker.rank is Rank.URGENT:
             return
         speaker.is_cut = True
         if speaker.speaking is not None:
             speaker.speaking.cancel()
 
     def _pass_on(self) -> None:
-        self._speaker = min(self._waiting, key=lambda turn: turn.rank, default=None)
+        self._speaker = min(self._waiting, key=lambda turn: turn.place, default=None)
         if self._speaker is not None:
             self._waiting.remove(self._speaker)
             self._speaker.may_begin.set()

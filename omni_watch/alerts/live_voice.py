@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank, until_silent
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.alerts import Alert
 from omni_watch.domain.errors import ChannelUnavailable
@@ -131,7 +131,7 @@ class LiveVoice:
 
     async def _play_out(self, turn: _Turn) -> None:
         try:
-            await self._floor.speak(Priority.LOW, lambda: self._play(turn))
+            await self._floor.speak(Rank.CHATTER, lambda: self._play(turn))
         except ChannelUnavailable as error:
             self._give_up(turn, str(error))
         else:
@@ -150,15 +150,10 @@ class LiveVoice:
             self._speaker.stream(self._pieces(turn), turn.rate_hz, f"companion-{turn.feed}-{turn.number}")
         )
         try:
-            both: list[asyncio.Future[Any]] = [playing, turn.was_heard]
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            await until_silent(playing, turn.was_heard)
         except asyncio.CancelledError:
             self._give_up(turn, "an urgent alert cut it short")
             raise
-        finally:
-            if not playing.done():  # given up: nobody else may speak before it is silent
-                playing.cancel()
-                await asyncio.wait([playing])
         if turn.was_heard.done():
             raise ChannelUnavailable("it was given up")
         await playing

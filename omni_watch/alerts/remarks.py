@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank, until_silent
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.errors import ChannelUnavailable
-from omni_watch.domain.rules import Language, Priority
+from omni_watch.domain.rules import Language
 from omni_watch.watch.ports import Clock, Observer, Voice
 
 WAITING_MAX: Final = 4  # sentences; the oldest is dropped, and reported
@@ -75,7 +75,7 @@ class Remarks:
     async def _tell(self, remark: _Remark) -> None:
         try:
             wav = await self._voice.synthesize(remark.text, self._language)
-            await self._floor.speak(Priority.LOW, lambda: self._play(remark, wav))
+            await self._floor.speak(Rank.CHATTER, lambda: self._play(remark, wav))
         except ChannelUnavailable as error:
             self._drop(remark, str(error))
 
@@ -83,12 +83,7 @@ class Remarks:
         if self._clock.monotonic() - remark.said_at_s > STALE_S:  # while others spoke, or cut short by an urgent alert
             raise ChannelUnavailable("its turn to speak came too late")
         self._telling = asyncio.ensure_future(self._speaker.play(wav, f"remark-{remark.feed}"))
-        try:
-            await asyncio.wait([self._telling])
-        finally:
-            if not self._telling.done():  # an urgent alert takes the floor: nobody else may speak before it is silent
-                self._telling.cancel()
-                await asyncio.wait([self._telling])
+        await until_silent(self._telling)
         if self._telling.cancelled():
             raise ChannelUnavailable(ASKED)
         await self._telling

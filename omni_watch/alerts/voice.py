@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
 from typing import Final
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
@@ -78,7 +78,7 @@ class VoiceChannel:
             return self._remember(alert, "said by the model itself")
         wav = await self._voice.synthesize(alert.text, alert.language)
         detail = await self._floor.speak(
-            alert.priority,
+            Rank.of(alert.priority),
             lambda: self._say(alert, delivery, wav),
             on_cut=lambda: self._observer.on("voice.cut", alert_id=alert.id),
         )

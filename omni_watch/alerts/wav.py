@@ -78,6 +78,10 @@ class Sound:
         return Sound(self.pcm[: end * SAMPLE_BYTES], self.rate_hz)
 
 
+def silence(duration_s: float, rate_hz: int) -> Sound:
+    return Sound(bytes(SAMPLE_BYTES * round(duration_s * rate_hz)), rate_hz)
+
+
 class RateConverter:
     """Mono 16-bit samples to another rate, block by block; an empty block brings what is still inside."""
 

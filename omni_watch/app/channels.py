@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self
 
 from omni_watch.alerts import broker, voice
+from omni_watch.alerts.answers import Answers
 from omni_watch.alerts.floor import Floor
 from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.mqtt import MqttChannel
@@ -32,6 +34,7 @@ class Channels:
     terminal: TerminalChannel | None = None  # only while somebody looks on
     speech: Speech | None = None
     remarks: Remarks | None = None  # what a companion says, aloud
+    answers: Answers | None = None  # to what people ask of us, aloud
     live_voice: LiveVoice | None = None  # where the engine says that with a voice of its own
     on_back: Callable[[str], None] = field(default=lambda _channel: None)  # a channel that was away is there
 
@@ -50,11 +53,12 @@ class Channels:
         """What the settings ask for; nothing is connected yet, so nothing can fail. `hush`: the engine's."""
         opened = cls()
         if speaker := speaker_for(settings.voice):
-            opened.speech = speech_for(settings.voice, cabinet, observer)
+            opened.speech = speech_for(settings.voice, cabinet, observer, settings.state_dir / "voice")
             floor = Floor()
             opened.remarks = Remarks(
                 opened.speech, speaker, floor, language=settings.language, clock=clock, observer=observer
             )
+            opened.answers = Answers(opened.speech, speaker, floor, clock=clock, observer=observer)
             opened.live_voice = LiveVoice(speaker, floor, hush=hush, clock=clock, observer=observer)
             opened.voice = VoiceChannel(
                 opened.speech,
@@ -94,8 +98,9 @@ class Channels:
 
     def keep_quiet(self, until: datetime | None, *, is_silent: bool = False) -> None:
         """Say nothing aloud until then but what is urgent; None: speak. `is_silent`: say nothing at all."""
-        if self.voice is not None:
-            self.voice.is_silent = is_silent
+        for talker in (self.voice, self.answers):
+            if talker is not None:
+                talker.is_silent = is_silent
         for part in (self.voice, self.remarks, self.live_voice):
             if part is not None:
                 part.quiet_until = NO_END if is_silent else until
@@ -107,10 +112,12 @@ class Channels:
                 part.quiet()
 
     async def close(self) -> None:
-        """Silence the voice, say `offline`."""
+        """Silence the voice and end its programs, say `offline`."""
         for channel in (self.voice, self.mqtt):
             if channel is not None:
                 await channel.close()
+        if self.speech is not None:
+            await self.speech.close()
 
 
 def speaker_for(settings: VoiceSettings) -> Speaker | None:
@@ -122,11 +129,18 @@ def speaker_for(settings: VoiceSettings) -> Speaker | None:
     return PortAudioSpeaker(settings.device, settings.volume)
 
 
-def speech_for(settings: VoiceSettings, cabinet: Cabinet, observer: Observer) -> Speech:
-    """The voices whose programs and model files are there."""
-    has_voice = cabinet.find("voice-en") is not None and cabinet.find("voice-en-config") is not None
-    model = cabinet.path("voice-en") if has_voice else None
-    return make_speech(SpeechSettings(piper=settings.piper, piper_model=model), observer)
+def speech_for(settings: VoiceSettings, cabinet: Cabinet, observer: Observer, shelf: Path | None = None) -> Speech:
+    """The voices whose programs and model files are there; what they say is kept on the shelf for the next start."""
+    has_english = cabinet.find("voice-en") is not None and cabinet.find("voice-en-config") is not None
+    return make_speech(
+        SpeechSettings(
+            piper=settings.piper,
+            piper_model=cabinet.path("voice-en") if has_english else None,
+            piper_digest=cabinet.table.files["voice-en"].sha256,
+            shelf=shelf,
+        ),
+        observer,
+    )
 
 
 def mqtt_settings(settings: MqttSettings, instance: str, *, spoken: bool = False) -> broker.MqttSettings:

@@ -32,7 +32,11 @@ from omni_watch.app.channels import Channels, speaker_for
 from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s
 from omni_watch.app.errands import daemon_lock
 from omni_watch.app.house import database_path
+from omni_watch.app.household import Planner, household_of
+from omni_watch.app.listening import HeardFile, Listening
 from omni_watch.app.publishing import Publisher
+from omni_watch.app.talking import Conversation
+from omni_watch.app.words import Deaf, open_word_ears
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
@@ -48,6 +52,7 @@ from omni_watch.telemetry.clock import SystemClock
 from omni_watch.telemetry.fanout import Observers
 from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch import modes, requests
+from omni_watch.watch.conversing import Household
 from omni_watch.watch.heartbeat import Heartbeat
 from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer
 from omni_watch.watch.roster import Roster
@@ -55,6 +60,8 @@ from omni_watch.watch.stepping import ModelThread
 from omni_watch.watch.supervise import supervise
 
 CHANGES_EVERY_S: Final = 1.0  # how often the store is asked whether another process changed it
+LANGUAGES: Final = ("en", "zh")  # that people are understood in
+HEARD_FILE: Final = "heard.jsonl"
 RETENTION: Final = "retention"  # the timer that asks for old things to be forgotten
 RETENTION_EVERY_S: Final = 3600.0
 STOP_HEARTS_S: Final = 3.0  # closing the feeds and finishing the unit
@@ -102,6 +109,7 @@ class Parts:
     engine: DuplexModel
     snapshots: SnapshotFolder
     channels: Channels
+    listening: Listening | None  # to what people say
     relay: Relay
     timers: Timers
     publisher: Publisher
@@ -133,6 +141,13 @@ class Reactions:
             self._on_delivery()
 
 
+@dataclass(frozen=True, slots=True)
+class ElsewhereObserver:
+    """An `Observer` for other threads than the loop's."""
+
+    on: Callable[..., None]
+
+
 class Daemon:
     """One run of the daemon. Loop thread only."""
 
@@ -160,7 +175,7 @@ class Daemon:
         with _signals({signal.SIGTERM: self._stop.set, signal.SIGINT: self._stop.set, signal.SIGHUP: self._reload}):
             async with AsyncExitStack() as stack:
                 parts = await self._open(stack)
-                self._watched = [self._watching(feed, parts) for feed in self._feeds()]
+                self._watched = [self._watching(feed, parts) for feed in self._feeds(parts.listening)]
                 await self._work(parts)
 
     # --- start ---
@@ -185,6 +200,7 @@ class Daemon:
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
+        listening = await self._open_ears(stack, cabinet, store, choice, channels)
         timers = Timers(database_path(settings), on_wake=lambda _name: self._look.set(), clock=clock, observer=observer)
         await timers.start()
         stack.push_async_callback(timers.close)
@@ -196,6 +212,7 @@ class Daemon:
             engine=engine,
             snapshots=snapshots,
             channels=channels,
+            listening=listening,
             relay=relay,
             timers=timers,
             publisher=Publisher(
@@ -240,6 +257,40 @@ class Daemon:
             self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
         return choice, engine
 
+    async def _open_ears(
+        self, stack: AsyncExitStack, cabinet: Cabinet, store: SqlStore, choice: Choice, channels: Channels
+    ) -> Listening | None:
+        """What listens to people; None, and the observer told why, where nobody can be understood."""
+        if not self._settings.ears.enabled or all(feed.audio is None for feed in self._settings.feeds):
+            return None
+        observer = ElsewhereObserver(_on_the_loop(self._observer.on))
+        languages = (self._settings.language, *(each for each in LANGUAGES if each != self._settings.language))
+        ears = await asyncio.to_thread(open_word_ears, cabinet, languages, observer)
+        if isinstance(ears, Deaf):
+            self._observer.on("model.lacking", ability="understand what people say", mend=ears.why)
+            return None
+        keep = None
+        if self._settings.ears.keep_heard:
+            keep = HeardFile(self._settings.state_dir / HEARD_FILE)
+            stack.callback(keep.close)
+        return Listening(
+            ears,
+            Conversation(store, await asyncio.to_thread(self._household, cabinet, choice)),
+            channels.answers,
+            clock=self._clock,
+            observer=self._observer,
+            on_change=self._look.set,
+            keep=keep,
+        )
+
+    def _household(self, cabinet: Cabinet, choice: Choice) -> Household:
+        """The house as a conversation knows it, with every pattern of its speech compiled: two seconds."""
+        rulebook = load_rulebook(self._settings.rules_dir)
+        planner = Planner(self._settings, rulebook, cabinet, choice)
+        household = household_of(self._settings, rulebook, cabinet, planner.plan, set_by="voice")
+        household.book.make_ready()
+        return household
+
     def _pronouncing(self, loop: asyncio.AbstractEventLoop) -> Callable[[str, Language], NDArray[np.float32] | None]:
         """A sentence as samples at 16 kHz, for another thread than the loop's, which waits for it."""
 
@@ -265,9 +316,16 @@ class Daemon:
     def _read_rules(self) -> dict[str, Rule]:
         return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}
 
-    def _feeds(self) -> list[Feed]:
+    def _feeds(self, listening: Listening | None) -> list[Feed]:
         return [
-            open_feed(feed.name, feed.video_address, feed.audio, clock=self._clock, observer=self._observer)
+            open_feed(
+                feed.name,
+                feed.video_address,
+                feed.audio,
+                clock=self._clock,
+                observer=self._observer,
+                on_sound=None if listening is None else partial(listening.hear, feed.name),
+            )
             for feed in self._settings.feeds
         ]
 
@@ -315,6 +373,7 @@ class Daemon:
                 group.create_task(self._supervised("relay", parts.relay.run), name="relay"),
                 group.create_task(self._keep_up(parts), name="changes"),
                 group.create_task(parts.publisher.run(), name="publisher"),
+                *([group.create_task(parts.listening.run(), name="listening")] if parts.listening else []),
                 *(group.create_task(work(), name="channel") for work in parts.channels.workers),
             ]
             ended = group.create_task(self._after(hearts), name="end of the feeds")
@@ -380,6 +439,8 @@ class Daemon:
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
         await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
+        if parts.listening is not None:
+            await parts.listening.look()
         for watching in self._watched:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
                 await watching.roster.look(now)

@@ -173,6 +173,24 @@ class VoiceSection(Section):
     urgent_expiry_s: float = Field(default=300.0, ge=1, le=86_400, description="seconds, from 1 to 86400")
 
 
+class EarsSection(Section):
+    """What people say to the house."""
+
+    enabled: bool = Field(default=True, description="true or false")
+    names: list[Annotated[str, Field(pattern=r"^[^\W_][\w '-]{0,30}$")]] = Field(
+        default=["Omni", "Omni Watch"], max_length=8, description="a list of names of at most 31 letters, like Omni"
+    )
+    name_needed: bool = Field(default=False, description="true or false")
+    keep_heard: bool = Field(default=False, description="true or false")
+
+    @field_validator("name_needed")
+    @classmethod
+    def _there_is_a_name(cls, is_needed: bool, info: ValidationInfo) -> bool:
+        if is_needed and info.data.get("names") == []:
+            raise ValueError("true with no name in names; nothing could ever be asked for")
+        return is_needed
+
+
 class EngineSection(Section):
     kind: Literal["embedded", "minicpm-o", "auto"] = Field(
         default="auto", description='"embedded", "minicpm-o" or "auto"'
@@ -267,6 +285,7 @@ class ConfigFile(Section):
     feeds: list[FeedSection] = Field(default=[], description="[[feeds]] tables, two brackets each")
     mqtt: MqttSection = Field(default=MqttSection(), description="a [mqtt] table")
     voice: VoiceSection = Field(default=VoiceSection(), description="a [voice] table")
+    ears: EarsSection = Field(default=EarsSection(), description="an [ears] table")
     engine: EngineSection = Field(default=EngineSection(), description="an [engine] table")
     model: ModelSection = Field(default=ModelSection(), description="a [model] table")
     models: ModelsSection = Field(default=ModelsSection(), description="a [models] table")

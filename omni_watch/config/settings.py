@@ -98,6 +98,16 @@ class VoiceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarsSettings:
+    """What people say to the house."""
+
+    enabled: bool = True
+    names: tuple[str, ...] = ("Omni", "Omni Watch")  # that a sentence may begin with
+    is_name_needed: bool = False  # only sentences that begin with one are for us
+    keep_heard: bool = False  # what was heard and answered is written to a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     kind: EngineKind = "auto"
     threads: int | None = None  # None: the engine decides
@@ -164,6 +174,7 @@ class Settings:
     feeds: tuple[FeedSettings, ...]
     mqtt: MqttSettings
     voice: VoiceSettings
+    ears: EarsSettings
     engine: EngineSettings
     model: ModelSettings
     retention: RetentionSettings
@@ -271,6 +282,12 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "expiry_s": voice.expiry_s,
             "urgent_expiry_s": voice.urgent_expiry_s,
         },
+        "ears": {
+            "enabled": settings.ears.enabled,
+            "names": list(settings.ears.names),
+            "name_needed": settings.ears.is_name_needed,
+            "keep_heard": settings.ears.keep_heard,
+        },
         "engine": {"kind": settings.engine.kind, "threads": settings.engine.threads},
         "model": asdict(settings.model)
         | {name: _plain(getattr(settings.model, name)) for name in ("voice_sample", "voice_python")},
@@ -311,6 +328,12 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             piper=_folder(voice.piper, place),
             expiry_s=voice.expiry_s,
             urgent_expiry_s=voice.urgent_expiry_s,
+        ),
+        ears=EarsSettings(
+            enabled=checked.ears.enabled,
+            names=tuple(checked.ears.names),
+            is_name_needed=checked.ears.name_needed,
+            keep_heard=checked.ears.keep_heard,
         ),
         engine=EngineSettings(kind=checked.engine.kind, threads=checked.engine.threads),
         model=_model(checked.model, place),

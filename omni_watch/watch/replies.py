@@ -80,6 +80,7 @@ REPLIES: Final[Mapping[str, frozenset[str]]] = {
         "none": "",
         "unknown": "words",
         "not_one_of_them": "",
+        "not_kept": "",
         "failed": "why",
         "watching_nothing": "",
         "watching": "tasks",

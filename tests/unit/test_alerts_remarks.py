@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank
 from omni_watch.alerts.remarks import STALE_S, WAITING_MAX, Remarks
 from omni_watch.domain.errors import ChannelUnavailable
-from omni_watch.domain.rules import Priority
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_observer import FakeObserver
 from tests.unit.test_alerts_voice import FakeSpeaker, FakeVoice
@@ -79,7 +78,7 @@ async def test_an_urgent_voice_cuts_a_remark_which_is_said_again_while_it_still_
     async with Room() as room:
         room.remarks.offer("kitchen", "A cat.")
         await room.speaker.until("begin remark-kitchen")
-        urgent = asyncio.create_task(room.floor.speak(Priority.URGENT, lambda: room.speaker.play(b"", "smoke-1")))
+        urgent = asyncio.create_task(room.floor.speak(Rank.URGENT, lambda: room.speaker.play(b"", "smoke-1")))
         await room.speaker.until("begin smoke-1")
         room.speaker.may_finish.set()
         await urgent

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank
 from omni_watch.alerts.voice import REMEMBERED, VoiceChannel, VoiceSettings
 from omni_watch.domain.alerts import Alert, Receipt
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
@@ -201,10 +201,10 @@ async def test_one_cut_between_its_turn_and_its_first_word_is_said_after_the_urg
         said.append(word)
 
     async def later_urgent() -> None:
-        await floor.speak(Priority.URGENT, lambda: say("urgent"))
+        await floor.speak(Rank.URGENT, lambda: say("urgent"))
 
-    holder = asyncio.create_task(floor.speak(Priority.URGENT, lambda: asyncio.sleep(0)))
-    normal_one = asyncio.create_task(floor.speak(Priority.NORMAL, lambda: say("normal")))
+    holder = asyncio.create_task(floor.speak(Rank.URGENT, lambda: asyncio.sleep(0)))
+    normal_one = asyncio.create_task(floor.speak(Rank.ALERT, lambda: say("normal")))
     await holder  # the floor was passed on in this very step, and the next one has not begun
     await asyncio.gather(normal_one, asyncio.create_task(later_urgent()))
     assert sorted(said) == ["normal", "urgent"]
