@@ -212,9 +212,15 @@ class MqttChannel:
         self._changed.set()
 
     async def publish(
-        self, topic: str, payload: bytes, *, expiry_s: int | None = None, correlation: bytes | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        content_type: str = JSON,
+        expiry_s: int | None = None,
+        correlation: bytes | None = None,
     ) -> None:
-        """Publish one JSON message that nobody keeps.
+        """Publish one message that nobody keeps.
 
         Raises:
             ChannelUnavailable: we are not online, or not allowed. AlertRejected: the broker can never take it.
@@ -222,7 +228,9 @@ class MqttChannel:
         if self._live is None:
             raise ChannelUnavailable(self.status.problem)
         try:
-            await self._live.publish(topic, payload, content_type=JSON, expiry_s=expiry_s, correlation=correlation)
+            await self._live.publish(
+                topic, payload, content_type=content_type, expiry_s=expiry_s, correlation=correlation
+            )
         except (PublishRefused, AlertRejected) as refusal:
             self._note(refusal)
             raise
