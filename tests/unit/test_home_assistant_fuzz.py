@@ -45,16 +45,17 @@ OPS: Final = list(FORMS)
 
 
 def a_value(dice: Random, depth: int = 0) -> Any:
-    return dice.choice(
-        [
-            lambda: dice.choice(NASTY),
-            lambda: dice.choice(NASTY),
-            lambda: "".join(chr(dice.randrange(1, 0x3000)) for _ in range(dice.randrange(20))),
-            lambda: dice.choice([None, True, False, 0, 1, -1, 30, 10**25, 1.5, float("nan"), float("inf")]),
-            lambda: [] if depth > 3 else [a_value(dice, depth + 1) for _ in range(dice.randrange(4))],
-            lambda: {} if depth > 3 else {str(a_value(dice, 4)): a_value(dice, depth + 1)},
-        ]
-    )()
+    match dice.randrange(6):
+        case 0 | 1:
+            return dice.choice(NASTY)
+        case 2:
+            return "".join(chr(dice.randrange(1, 0x3000)) for _ in range(dice.randrange(20)))
+        case 3:
+            return dice.choice([None, True, False, 0, 1, -1, 30, 10**25, 1.5, float("nan"), float("inf")])
+        case 4:
+            return [] if depth > 3 else [a_value(dice, depth + 1) for _ in range(dice.randrange(4))]
+        case _:
+            return {} if depth > 3 else {str(a_value(dice, 4)): a_value(dice, depth + 1)}
 
 
 def a_document(dice: Random) -> Any:

@@ -57,7 +57,8 @@ async def fire(house: AskedHouse, task: Task, occurrence: int = 1) -> None:
     alert = an_alert(task.id, occurrence, decided_at=house.clock.now())
     delivery = a_delivery(alert.id, expires_at=house.clock.now() + timedelta(hours=1))
     fired = replace(task, state=TaskState.FIRED, fired_count=occurrence)
-    await house.store.transact(lambda tx: (tx.tasks.save(fired), tx.alerts.add(alert, [delivery])))
+    await house.store.transact(lambda tx: tx.tasks.save(fired))
+    await house.store.transact(lambda tx: tx.alerts.add(alert, [delivery]))
 
 
 # --- tasks ---
