@@ -116,10 +116,11 @@ class HomeAssistant:
         code = self.post("/api/onboarding/users", user)["auth_code"]
         grant = {"client_id": f"{self.base}/", "grant_type": "authorization_code", "code": code}
         self.token = self._ask("/auth/token", urllib.parse.urlencode(grant).encode(), "")["access_token"]
-        flow = self.post("/api/config/config_entries/flow", {"handler": "mqtt"})
-        made = self.post(
-            f"/api/config/config_entries/flow/{flow['flow_id']}", {"broker": "127.0.0.1", "port": broker_port}
-        )
+        flow = self.post("/api/config/config_entries/flow", {"handler": "mqtt", "show_advanced_options": False})
+        where: dict[str, Any] = {"broker": "127.0.0.1", "port": broker_port}
+        if any(one["name"] == "other_settings" for one in flow["data_schema"]):  # newer releases
+            where["other_settings"] = {"set_client_cert": False, "set_ca_cert": "off"}
+        made = self.post(f"/api/config/config_entries/flow/{flow['flow_id']}", where)
         assert made["type"] == "create_entry", made
 
     def stop(self) -> None:
