@@ -24,8 +24,14 @@ def discovery_messages(device: Device, form: Form, prefix: str) -> dict[str, byt
     return {
         component_topic(prefix, device.node, entity): as_json(_single(device, entity))
         for entity in device.entities
-        if not isinstance(entity, Notify)  # the releases that need this form warn of a platform they do not know
+        if is_for_old_ones(entity)
     }
+
+
+def is_for_old_ones(entity: Entity) -> bool:
+    """Whether releases that need the form `component` take it: 2024.3 warns of platforms that it does not know, and at
+    each state of a time that has never been."""
+    return not isinstance(entity, Notify) and getattr(entity, "device_class", None) != "timestamp"
 
 
 def device_topic(prefix: str, node: str) -> str:

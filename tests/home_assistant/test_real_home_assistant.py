@@ -20,7 +20,8 @@ from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.home_assistant.desk import Desk, Hands
 from omni_watch.home_assistant.devices import feed_device, hub, task_device
 from omni_watch.home_assistant.discovery import Discovery, DiscoveryForm, DiscoverySettings
-from omni_watch.home_assistant.entities import Device, Notify
+from omni_watch.home_assistant.entities import Device
+from omni_watch.home_assistant.messages import is_for_old_ones
 from omni_watch.store.thread import SqlStore
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.telemetry.status import StatusObserver
@@ -149,7 +150,7 @@ def entity_ids(devices: Sequence[Device], form: DiscoveryForm) -> set[str]:
         device.entity_id(entity)
         for device in devices
         for entity in device.entities
-        if entity.enabled_by_default is not False and not (form == "component" and isinstance(entity, Notify))
+        if entity.enabled_by_default is not False and (form == "device" or is_for_old_ones(entity))
     }
 
 
@@ -222,7 +223,7 @@ async def test_everything_appears_follows_and_acts_and_all_of_it_recovers(
         await store.transact(lambda tx: tx.tasks.save(replace(kettle, state=TaskState.CANCELLED)))
         await house.publisher.publish_tasks()
         await home.until_true(lambda: switch not in home.states(), "a cancelled task goes")
-    assert home.log == []
+    assert home.log == [], "\n".join(home.log)
 
 
 async def test_a_device_that_is_deleted_there_stays_away_until_it_is_asked_for(
