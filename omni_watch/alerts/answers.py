@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Final, Protocol
 
 from omni_watch.alerts.floor import Floor, Rank, Words
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.alerts.wav import Sound
 from omni_watch.domain.errors import ChannelUnavailable
@@ -32,13 +33,22 @@ class Answers:
     """The way of an answer to the loudspeaker. Loop thread only."""
 
     def __init__(
-        self, voice: StreamingVoice, speaker: Speaker, floor: Floor, *, clock: Clock, observer: Observer
+        self,
+        voice: StreamingVoice,
+        speaker: Speaker,
+        floor: Floor,
+        *,
+        clock: Clock,
+        observer: Observer,
+        quiet: Quiet | None = None,
     ) -> None:
+        """`quiet`: who asks is answered also in quiet hours, but not by a house that is muted."""
         self._voice = voice
         self._speaker = speaker
         self._floor = floor
         self._clock = clock
         self._observer = observer
+        self._quiet = quiet or Quiet()
 
     def expect(self, language: Language) -> None:
         """Somebody speaks, and may be answered in this language. Returns at once."""
@@ -46,6 +56,9 @@ class Answers:
 
     async def say(self, text: str, language: Language, label: str = "answer") -> bool:
         """Say it as soon as the floor is free; whether it was said to the end. Why not, the observer is told."""
+        if (why := self._quiet.why_total()) is not None:
+            self._observer.on("answer.dropped", label=label, why=why)
+            return False
         asked_s = self._clock.monotonic()
 
         async def utter() -> None:

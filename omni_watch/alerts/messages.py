@@ -18,6 +18,7 @@ from omni_watch.domain.tasks import ENDED, Task, TaskState
 
 INSTANCE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 TOPIC_ID: Final = re.compile(r"[a-z0-9_-]{1,32}")
+REPLY_TO: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 
@@ -59,9 +60,38 @@ class TopicNames:
         return f"{self.base}/snapshot"
 
     @property
+    def claim(self) -> str:
+        """Where houses of one name find out about each other; never retained."""
+        return f"{self.base}/claim"
+
+    @property
     def check(self) -> str:
         """Where `doctor` tries whether publishing is allowed; never retained."""
         return f"{self.base}/check"
+
+    @property
+    def request(self) -> str:
+        """Where anything may be asked, as JSON."""
+        return f"{self.base}/request"
+
+    def reply(self, to: str) -> str:
+        """What was asked is answered here; `to` is its id."""
+        if not REPLY_TO.fullmatch(to):
+            raise ValueError(f"{to!r} cannot be part of a topic; expected 1 to 64 of A-Z, a-z, 0-9, _ and -")
+        return f"{self.base}/reply/{to}"
+
+    def command(self, name: str) -> str:
+        """Where the house takes one kind of plain command; `+` for all of them."""
+        return f"{self.base}/set/{name}"
+
+    def task_command(self, task_id: str, name: str) -> str:
+        """Where a task takes one kind of plain command."""
+        return f"{self.base}/task/{_topic_id(task_id)}/set/{name}"
+
+    @property
+    def task_commands(self) -> str:
+        """A filter for all commands of all tasks."""
+        return f"{self.base}/task/+/set/+"
 
     def task_state(self, task_id: str) -> str:
         return f"{self.base}/task/{_topic_id(task_id)}/state"
@@ -99,6 +129,7 @@ class AlertObject(TypedDict):
 class TaskObject(TypedDict):
     v: int
     enabled: bool
+    active: bool  # it has happened, and that is still news
     status: str
     fired_count: int
     last_fired: str | None
@@ -138,6 +169,7 @@ def task_object(task: Task) -> TaskObject:
     return TaskObject(
         v=1,
         enabled=task.state not in ENDED and task.state is not TaskState.PAUSED,
+        active=task.state in (TaskState.FIRED, TaskState.COOLING),
         status="watching" if task.state is TaskState.ARMED else task.state.value,
         fired_count=task.fired_count,
         last_fired=None if task.last_fired_at is None else rfc3339(task.last_fired_at),

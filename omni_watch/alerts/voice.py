@@ -62,7 +62,7 @@ class VoiceChannel:
         Raises:
             Interrupted: a person spoke over it; it was not said.
             ChannelUnavailable: no voice or speaker works now, or it grew too old while others spoke.
-            AlertRejected: the house is to be quiet; other channels tell it.
+            AlertRejected: the house is to be quiet, or muted; other channels tell it.
         """
         if self._is_closed:
             raise ChannelUnavailable(f"{self.name} is closed")
@@ -105,7 +105,8 @@ class VoiceChannel:
         return detail
 
     def _require_speaking(self, alert: Alert) -> None:
-        why = None if alert.priority is Priority.URGENT else self._quiet.why(self._clock.now())
+        is_urgent = alert.priority is Priority.URGENT
+        why = self._quiet.why_total() if is_urgent else self._quiet.why(self._clock.now())
         if why is not None:
             raise AlertRejected(why)
 

@@ -75,7 +75,9 @@ class Channels:
             opened.live_voice = LiveVoice(
                 speaker, floor, hush=hush, clock=clock, observer=observer, quiet=opened.silence
             )
-            opened.answers = Answers(opened.speech, speaker, floor, clock=clock, observer=observer)
+            opened.answers = Answers(
+                opened.speech, speaker, floor, clock=clock, observer=observer, quiet=opened.silence
+            )
             opened.voice = VoiceChannel(
                 opened.speech,
                 speaker,
@@ -113,9 +115,11 @@ class Channels:
         """How long an alert of this priority is worth telling, by channel."""
         return {channel.name: channel.expiry_s(priority) for channel in self.all}
 
-    def keep_quiet(self, until: datetime | None) -> None:
-        """Say nothing aloud until then but what is urgent; None: speak, but for the quiet hours."""
+    def keep_quiet(self, until: datetime | None, *, is_silent: bool = False) -> None:
+        """Say nothing aloud until then but what is urgent; None: speak, but for the quiet hours. `is_silent`: nothing
+        at all is said."""
         self.silence.until = until
+        self.silence.is_total = is_silent
 
     def quiet(self) -> None:
         """End what companions are saying, and let go of what they still want to say."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +24,7 @@ from rich.console import Console
 from omni_watch.alerts.live_voice import LiveVoice
 from omni_watch.alerts.rehearsal import fixed_sentences
 from omni_watch.alerts.relay import Relay
-from omni_watch.alerts.snapshots import SnapshotFolder
+from omni_watch.alerts.snapshots import SnapshotFolder, as_jpeg
 from omni_watch.alerts.speech import Speech
 from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.alerts.wav import Sound
@@ -37,22 +37,25 @@ from omni_watch.app.house import database_path
 from omni_watch.app.household import Planner, household_of
 from omni_watch.app.listening import HeardFile, Listening
 from omni_watch.app.publishing import Publisher
+from omni_watch.app.remote import house_for_mqtt
 from omni_watch.app.talking import Conversation
 from omni_watch.app.words import LANGUAGES, Deaf, open_word_ears, spoken_languages
 from omni_watch.cabinet import Cabinet
-from omni_watch.config.rulebook import load_rulebook
+from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
 from omni_watch.domain.rules import Escalation, Language, Rule
 from omni_watch.domain.units import SAMPLE_RATE_HZ
+from omni_watch.home_assistant.desk import Desk, Hands
+from omni_watch.home_assistant.discovery import Discovery, DiscoverySettings
 from omni_watch.sensing.opening import open_feed
 from omni_watch.store.thread import SqlStore
 from omni_watch.store.timers import Timers
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.telemetry.fanout import Observers
 from omni_watch.telemetry.status import StatusObserver
-from omni_watch.watch import requests
+from omni_watch.watch import modes, requests
 from omni_watch.watch.conversing import Household
 from omni_watch.watch.heartbeat import Heartbeat
 from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer
@@ -113,6 +116,7 @@ class Parts:
     relay: Relay
     timers: Timers
     publisher: Publisher
+    desk: Desk | None  # takes what is asked over MQTT
     model_thread: ModelThread
     fitting: ThreadPoolExecutor
 
@@ -206,7 +210,9 @@ class Daemon:
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
-        listening = await self._open_ears(stack, cabinet, store, choice, channels)
+        household = cache(lambda: self._household(cabinet, choice))
+        listening = await self._open_ears(stack, cabinet, store, household, channels)
+        discovery = self._discovery(channels, store)
         timers = Timers(database_path(settings), on_wake=lambda _name: self._look.set(), clock=clock, observer=observer)
         await timers.start()
         stack.push_async_callback(timers.close)
@@ -221,10 +227,60 @@ class Daemon:
             listening=listening,
             relay=relay,
             timers=timers,
-            publisher=Publisher(channels.mqtt, store, self._status, engine.name),
+            publisher=Publisher(
+                channels.mqtt,
+                store,
+                self._status,
+                engine.name,
+                clock=clock,
+                zone=settings.zone,
+                discovery=discovery,
+            ),
+            desk=self._desk(channels, store, cabinet, household, discovery),
             model_thread=model_thread,
             fitting=fitting,
         )
+
+    def _discovery(self, channels: Channels, store: SqlStore) -> Discovery | None:
+        """How Home Assistant finds the house."""
+        if channels.mqtt is None:
+            return None
+        mqtt = self._settings.mqtt
+        return Discovery(
+            channels.mqtt,
+            store,
+            channels.mqtt.topics,
+            [feed.name for feed in self._settings.feeds],
+            settings=DiscoverySettings(form=mqtt.discovery, prefix=mqtt.discovery_prefix),
+            observer=self._observer,
+            on_change=self._look.set,
+        )
+
+    def _desk(
+        self,
+        channels: Channels,
+        store: SqlStore,
+        cabinet: Cabinet,
+        household: Callable[[], Household],
+        discovery: Discovery | None,
+    ) -> Desk | None:
+        """Where others ask over MQTT."""
+        if channels.mqtt is None or not self._settings.mqtt.requests:
+            return None
+        hands = Hands(
+            house=lambda: house_for_mqtt(household(), self._rulebook(), cabinet),
+            on_change=self._look.set,
+            on_hush=channels.quiet,
+            picture=self._picture,
+            show=None if discovery is None else discovery.show,
+        )
+        return Desk(channels.mqtt, store, channels.mqtt.topics, hands, clock=self._clock, observer=self._observer)
+
+    async def _picture(self, feed: str) -> bytes | None:
+        """What a feed shows now, as JPEG."""
+        watching = next((one for one in self._watched if one.feed.name == feed), None)
+        frame = None if watching is None else watching.heartbeat.last_frame
+        return None if frame is None else await asyncio.to_thread(as_jpeg, frame.rgb)
 
     async def _open_engine(self, cabinet: Cabinet) -> tuple[Choice, DuplexModel]:
         """Choose, say why, and load."""
@@ -241,7 +297,12 @@ class Daemon:
         return choice, engine
 
     async def _open_ears(
-        self, stack: AsyncExitStack, cabinet: Cabinet, store: SqlStore, choice: Choice, channels: Channels
+        self,
+        stack: AsyncExitStack,
+        cabinet: Cabinet,
+        store: SqlStore,
+        household: Callable[[], Household],
+        channels: Channels,
     ) -> Listening | None:
         """What listens to people; None, and the observer told why, where nobody can be understood."""
         if not self._settings.ears.enabled or all(feed.audio is None for feed in self._settings.feeds):
@@ -256,14 +317,12 @@ class Daemon:
         if self._settings.ears.keep_heard:
             keep = HeardFile(self._settings.state_dir / HEARD_FILE)
             stack.callback(keep.close)
-        household = await asyncio.to_thread(self._household, cabinet, choice)
+        house = await asyncio.to_thread(household)
         if channels.rehearsal is not None:
-            channels.rehearsal.answers = {
-                each: fixed_sentences(household.book.speech(each).replies) for each in LANGUAGES
-            }
+            channels.rehearsal.answers = {each: fixed_sentences(house.book.speech(each).replies) for each in LANGUAGES}
         return Listening(
             ears,
-            Conversation(store, household),
+            Conversation(store, house),
             channels.answers,
             self._giving_way,
             clock=self._clock,
@@ -274,9 +333,12 @@ class Daemon:
             keep=keep,
         )
 
+    def _rulebook(self) -> Rulebook:
+        return load_rulebook(self._settings.rules_dir)
+
     def _household(self, cabinet: Cabinet, choice: Choice) -> Household:
         """The house as a conversation knows it, with every pattern of its speech compiled: two seconds."""
-        rulebook = load_rulebook(self._settings.rules_dir)
+        rulebook = self._rulebook()
         planner = Planner(self._settings, rulebook, cabinet, choice)
         household = household_of(self._settings, rulebook, cabinet, planner.plan, set_by="voice")
         household.book.make_ready()
@@ -371,6 +433,7 @@ class Daemon:
                 group.create_task(parts.publisher.run(), name="publisher"),
                 *([group.create_task(parts.listening.run(), name="listening")] if parts.listening else []),
                 *(group.create_task(work(), name="channel") for work in parts.channels.workers),
+                *([] if parts.desk is None else [group.create_task(parts.desk.run(), name="requests")]),
             ]
             ended = group.create_task(self._after(hearts), name="end of the feeds")
             await self._stop.wait()
@@ -428,7 +491,8 @@ class Daemon:
         store, now = parts.store, self._clock.now()
         for task in await store.transact(lambda tx: requests.settle(tx, now)):
             self._observer.on("task.changed", task_id=task.id, state=task.state.value)
-        parts.channels.keep_quiet(await store.transact(lambda tx: requests.quiet_until(tx, now)))
+        quiet_until, chosen = await store.transact(lambda tx: (modes.quiet_until(tx, now), modes.modes(tx)))
+        parts.channels.keep_quiet(quiet_until, is_silent=chosen.is_silent)
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
         if parts.listening is not None:

@@ -127,6 +127,13 @@ class MqttSection(Section):
     key_file: Text | None = Field(default=None, description="a key file", validate_default=True)
     retain_snapshot: bool = Field(default=False, description="true or false")
     alert_expiry_s: float = Field(default=300.0, ge=10, le=604_800, description="seconds, from 10 to 604800 (a week)")
+    discovery: Literal["device", "component", "off"] = Field(
+        default="device", description='"device", "component" or "off"'
+    )
+    discovery_prefix: str = Field(
+        default="homeassistant", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="1 to 64 of A-Z, a-z, 0-9, _ and -"
+    )
+    requests: bool = Field(default=True, description="true or false")
 
     @field_validator("host")
     @classmethod

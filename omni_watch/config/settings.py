@@ -81,6 +81,9 @@ class MqttSettings:
     key_file: Path | None = None
     retain_snapshot: bool = False
     alert_expiry_s: float = 300.0
+    discovery: Literal["device", "component", "off"] = "device"  # how Home Assistant is told of the house
+    discovery_prefix: str = "homeassistant"
+    requests: bool = True  # whether anything may be asked of the house over MQTT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +281,9 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "key_file": _plain(mqtt.key_file),
             "retain_snapshot": mqtt.retain_snapshot,
             "alert_expiry_s": mqtt.alert_expiry_s,
+            "discovery": mqtt.discovery,
+            "discovery_prefix": mqtt.discovery_prefix,
+            "requests": mqtt.requests,
         },
         "voice": {
             "enabled": voice.enabled,
@@ -389,6 +395,9 @@ def _mqtt(section: MqttSection) -> MqttSettings:
         key_file=_optional_path(section.key_file),
         retain_snapshot=section.retain_snapshot,
         alert_expiry_s=section.alert_expiry_s,
+        discovery=section.discovery,
+        discovery_prefix=section.discovery_prefix,
+        requests=section.requests,
     )
 
 

@@ -122,9 +122,7 @@ class Delivery:
 
     alert_id: str
     channel: str
-    number: int = (
-        0  # counts what is told of the alert: 0 itself, 1 its first repeat, ..., the last one what became of it
-    )
+    number: int = 0  # counts what is told of the alert: 0 itself, 1 its first repeat, ..., last what became of it
     transition: Transition = Transition.ALERT
     loudness: float = 0.0  # 0: as loud as the house speaks, 1: as loud as it can
     state: DeliveryState = DeliveryState.PENDING

@@ -147,6 +147,12 @@ def carry_out(
     return _Turn(tx, understood, sentence, house, talking, now).reply()
 
 
+def confirmed(tx: Transaction, task: Task, house: Household, now: datetime) -> str:
+    """What we answer to somebody who has just added this task, by whatever way."""
+    nothing = Understood(request=Nothing(), language=task.language)
+    return _Turn(tx, nothing, task.text, house, Talking(), now).confirmation(task)
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """What one request came to."""
@@ -184,6 +190,9 @@ class _Turn:
         except RequestError as error:
             outcome = _Outcome(self._replies.say("failed", why=str(error)), is_done=False)
         return self._as_reply(outcome)
+
+    def confirmation(self, task: Task) -> str:
+        return joined(self._replies.say("okay"), self._described(task), *self._means(task))
 
     def _as_reply(self, outcome: _Outcome) -> Reply:
         request, now, before = self._understood.request, self._now, self._talking

@@ -151,21 +151,26 @@ def find(tx: Transaction, id_or_words: str) -> Task:
         RequestError: no task, or more than one, is meant.
     """
     asked = id_or_words.strip()
-    tasks = tx.tasks.all()
     if not asked:
         raise RequestError("say which task: its id, the beginning of its id, or some of its words")
-    exact = next((task for task in tasks if task.id == asked.lower()), None)
-    if exact is not None:
-        return exact
-    meant = [task for task in tasks if task.is_live and _means(asked, task)]
-    meant = meant or [task for task in tasks if not task.is_live and _means(asked, task)]
+    meant = candidates(tx, asked)
     if len(meant) == 1:
         return meant[0]
     if meant:
         raise RequestError(f"{asked!r} may mean {len(meant)} tasks; use an id:\n{_listed(meant)}")
-    live = [task for task in tasks if task.is_live]
+    live = tx.tasks.live()
     known = f"these are being watched:\n{_listed(live)}" if live else "no task is being watched"
     raise RequestError(f"no task is called {asked!r}; {known}")
+
+
+def candidates(tx: Transaction, asked: str) -> list[Task]:
+    """Every task that an id, the beginning of one, or words may mean; when live ones are among them, only those."""
+    tasks = tx.tasks.all()
+    exact = next((task for task in tasks if task.id == asked.lower()), None)
+    if exact is not None:
+        return [exact]
+    meant = [task for task in tasks if _means(asked, task)]
+    return [task for task in meant if task.is_live] or meant
 
 
 # --- what people say of alerts ---
@@ -510,12 +515,13 @@ def _require_text(what: str, text: str) -> None:
         raise RequestError(f"{what} has no words; say what to watch for, for example 'tell me when the kettle is full'")
     if len(text) > TEXT_MAX:
         raise RequestError(f"{what} has {len(text)} characters; the most is {TEXT_MAX}")
-    unseen = next((letter for letter in text if _is_unseen(letter)), None)
+    unseen = next((letter for letter in text if is_unseen(letter)), None)
     if unseen is not None:
         raise RequestError(f"{what} holds the control character U+{ord(unseen):04X}; use plain text on one line")
 
 
-def _is_unseen(letter: str) -> bool:
+def is_unseen(letter: str) -> bool:
+    """Whether a character would not show, or would break a line."""
     return unicodedata.category(letter) in _UNSEEN and letter not in _JOINERS
 
 

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_watch.alerts.floor import Words
+from omni_watch.alerts.floor import Rank, Words
 from omni_watch.alerts.speakers import PortAudioSpeaker
 from omni_watch.alerts.wav import Sound
 from omni_watch.app.giving_way import GivingWay
@@ -76,7 +76,7 @@ class ListeningRoom:
     async def say(self, wav: bytes, text: str, priority: Priority = Priority.NORMAL) -> str:
         """As an alert is said. Interrupted: a person spoke."""
         return await self.giving_way.floor.speak(
-            priority, lambda: self.speaker.play(wav, "alert"), words=Words(text, "en")
+            Rank.of(priority), lambda: self.speaker.play(wav, "alert"), words=Words(text, "en")
         )
 
     def events(self, kind: type[Hearing], since_s: float = 0.0) -> list[tuple[float, Hearing, Heed]]:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omni_watch.alerts.floor import Words
+from omni_watch.alerts.floor import Rank, Words
 from omni_watch.app.giving_way import AFTER_S, LONGEST_S, GivingWay
 from omni_watch.domain.errors import Interrupted
 from omni_watch.domain.hearing import Heard, SpeechBegan, SpeechEnded
-from omni_watch.domain.rules import Priority
 from omni_watch.domain.units import Sense
 from omni_watch.sensing.capture import Block
 from omni_watch.sensing.echo import CleanedDevice
@@ -37,7 +36,7 @@ def later(seconds: float, act: Callable[[], object]) -> None:
 async def said(way: GivingWay, seconds: float) -> float | None:
     """When it had been said; None: a person interrupted it."""
     try:
-        await way.floor.speak(Priority.NORMAL, lambda: asyncio.sleep(seconds), words=OURS)
+        await way.floor.speak(Rank.ALERT, lambda: asyncio.sleep(seconds), words=OURS)
     except Interrupted:
         return None
     return asyncio.get_running_loop().time()
