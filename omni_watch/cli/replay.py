@@ -93,29 +93,31 @@ def _asks(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{head}{escape(task['text'])}: [yellow]{escape(ask)}[/]"
 
 
+Row = tuple[float, str, str, str]  # seconds into the clip, what was said or told, how sure, by what
+
+
 def _events(document: Mapping[str, Any]) -> Iterator[Table | str]:
-    """What was told, and what was said before it, in the order of time."""
-    alerts, commands = document["alerts"], document["commands"]
-    if commands or alerts:
-        made = table("at", "", "sure", "by") if commands else table("at", "alert", "sure", "by")
-        for event in sorted((*commands, *alerts), key=lambda event: event["stream_s"]):
-            for row in _spoken(event) if "heard" in event else [_told(event)]:
-                made.add_row(*row)
+    """What was told, and what was asked for and answered, in the order of time."""
+    told = [_told(alert) for alert in document["alerts"]]
+    said = [row for command in document["commands"] for row in _said(command)]
+    if said or told:
+        made = table("at", "what" if said else "alert", "sure", "by")
+        for at_s, *cells in sorted((*told, *said), key=lambda row: row[0]):
+            made.add_row(clock_text(at_s), *cells)
         yield made
-    if not alerts:
+    if not told:
         yield "No alerts."
 
 
-def _spoken(command: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _said(command: Mapping[str, Any]) -> Iterator[Row]:
     """What somebody asked for, and what was answered."""
-    yield clock_text(command["ended_s"]), f"[cyan]“{escape(command['heard'])}”[/]", "", "voice"
+    yield command["ended_s"], f"[cyan]“{escape(command['heard'])}”[/]", "", "voice"
     if command["reply"]:
-        yield clock_text(command["stream_s"]), f"[dim]{escape(command['reply'])}[/]", "", ""
+        yield command["stream_s"], f"[dim]{escape(command['reply'])}[/]", "", ""
 
 
-def _told(alert: Mapping[str, Any]) -> tuple[str, ...]:
-    means = ", ".join(alert["means"])
-    return clock_text(alert["stream_s"]), escape(alert["text"]), f"{alert['confidence']:.0%}", means
+def _told(alert: Mapping[str, Any]) -> Row:
+    return alert["stream_s"], escape(alert["text"]), f"{alert['confidence']:.0%}", ", ".join(alert["means"])
 
 
 def _summary(document: Mapping[str, Any]) -> str:

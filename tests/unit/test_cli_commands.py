@@ -344,6 +344,7 @@ class TestReplay:
             {"id": "a", "text": KETTLE, "means": ["taught"], "ask": ""},
             {"id": "b", "text": "the oven", "means": [], "ask": "Show me what hot looks like."},
         ],
+        "commands": [],
         "alerts": [
             {"id": "a-1", "stream_s": 27.0, "text": "The kettle is full.", "confidence": 0.93, "means": ["taught"]}
         ],
@@ -393,7 +394,35 @@ class TestReplay:
         assert "No alerts." in terminal.type("replay", "kettle.mp4", "--task", KETTLE).out
 
     def test_a_replay_needs_something_to_watch_for(self, terminal: Terminal) -> None:
-        assert terminal.type("replay", "kettle.mp4").code == 2
+        outcome = terminal.type("replay", "kettle.mp4")
+        assert outcome.code == 2
+        assert "--listen" in outcome.err
+
+    def test_what_was_heard_and_answered_stands_between_the_alerts_where_it_was_said(self, terminal: Terminal) -> None:
+        said = {
+            "stream_s": 28.0,
+            "ended_s": 26.4,
+            "heard": "Tell me when the [dog] barks",
+            "language": "en",
+            "op": "add",
+            "task_id": "t1",
+            "reply": "Okay. I'll listen for it.",
+        }
+        late = self.DOCUMENT["alerts"][0] | {"stream_s": 29.0, "text": "The dog is barking."}
+        terminal.application.replayed = self.DOCUMENT | {
+            "commands": [said],
+            "alerts": [*self.DOCUMENT["alerts"], late],
+        }
+
+        outcome = terminal.type("replay", "kettle.mp4", "--listen")
+
+        assert outcome.code == 0
+        in_order = ("“Tell me when the [dog] barks”", "The kettle is full.", "Okay. I'll listen", "The dog is barking.")
+        places = [outcome.out.find(words) for words in in_order]
+        assert -1 not in places
+        assert places == sorted(places)
+        asked = dict(terminal.application.asked)["replay"]
+        assert (asked["listens"], asked["tasks"]) == (True, ())
 
 
 class TestDoctor:

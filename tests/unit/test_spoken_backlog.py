@@ -141,22 +141,21 @@ def test_each_feed_has_a_trial_of_its_own() -> None:
     assert taken(backlog).feed == "attic"
 
 
-def is_idle(backlog: Backlog) -> bool:
-    """Asked anew each time, also in the eyes of a type checker."""
+def idle(backlog: Backlog) -> bool:
     return backlog.is_idle
 
 
 def test_it_is_idle_when_nothing_is_left_to_recognise_on_trial_or_for_good() -> None:
     backlog = Backlog()
-    assert is_idle(backlog)
+    assert idle(backlog)
     backlog.offer("hall", utterance(0))
-    assert not is_idle(backlog), "a trial waits"
+    assert not idle(backlog), "a trial waits"
     taken(backlog)
-    assert not is_idle(backlog), "it is in work"
+    assert not idle(backlog), "it is in work"
     backlog.done([words()])
-    assert is_idle(backlog), "it is done, and nobody knows yet whether it was all"
+    assert idle(backlog), "it is done, and nobody knows yet whether it was all"
     backlog.settle("hall", utterance(1))
-    assert not is_idle(backlog)
+    assert not idle(backlog)
     taken(backlog)
     backlog.done([])
-    assert is_idle(backlog)
+    assert idle(backlog)
