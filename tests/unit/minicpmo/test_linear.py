@@ -76,14 +76,15 @@ def test_a_weight_cut_out_of_a_wider_matrix_goes_the_ordinary_way_and_a_transpos
     queries=st.sampled_from([1, 2, 7, 64, 511, 512, 513, 1036, 1025]),
     places=st.sampled_from([1, 3, 50, 700]),
     heads=st.integers(1, 3),
+    is_chosen=st.booleans(),
 )
-def test_attention_by_blocks_is_attention(queries: int, places: int, heads: int) -> None:
+def test_attention_by_either_library_is_attention(queries: int, places: int, heads: int, is_chosen: bool) -> None:
     torch.manual_seed(queries * places * heads)
     q = torch.randn(queries, heads, 16).transpose(0, 1) * 5  # as heads are cut out of a projection
     k, v = (torch.randn(places, heads, 16).transpose(0, 1) for _ in range(2))
     expected = F.scaled_dot_product_attention(q.double()[None], k.double()[None], v.double()[None])[0]
     with torch.inference_mode():
-        found = attention(q, k, v)
+        found = attention(q, k, v) if is_chosen else module._attention_by_blocks(q, k, v)
     assert found.shape == (queries, heads * 16)
     torch.testing.assert_close(found.double(), expected.transpose(0, 1).flatten(1), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(attention(q, k, v), found, rtol=1e-5, atol=1e-5)  # with gradients, as torch does it
