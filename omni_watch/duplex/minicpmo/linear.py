@@ -115,3 +115,14 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+
+class LinearGelu(Linear):
+    """`Linear`, then GELU: of its tanh form (SigLIP) or the exact one (Whisper)."""
+
+    def __init__(self, in_features: int, out_features: int, *, tanh: bool) -> None:
+        super().__init__(in_features, out_features)
+        self.tanh = tanh
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear_gelu(x, self.weight, self.bias, tanh=self.tanh)
