@@ -118,6 +118,8 @@ class EchoCleaner:
 
     def _as_it_is(self, block: Block) -> list[Block]:
         rest, self._rest, self._rest_s = self._rest, self._rest[:0], None
+        if len(block.samples):
+            self._others.idle(block.samples)
         if not len(rest):
             return [block]
         return [Block(block.at_s - len(rest) / SAMPLE_RATE_HZ, rest), block]
