@@ -415,7 +415,9 @@ class Daemon:
         """What a companion says of its own accord: live, never stored."""
         for comment in comments:
             self._observer.on("companion.said", feed=feed, letters=len(comment.text), text=comment.text)
-            if parts.channels.remarks is not None and feed not in self._speaking_themselves:
+            if feed in self._speaking_themselves:
+                self._giving_way.barge_in.adds(comment.text)  # its sound was there first
+            elif parts.channels.remarks is not None:
                 parts.channels.remarks.offer(feed, comment.text)
 
     # --- work ---

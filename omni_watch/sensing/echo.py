@@ -38,6 +38,7 @@ HOLD_FRAMES: Final = 20  # for which others are listened to after they were hear
 FADING: Final = 0.8  # of what is left to fade out, each frame
 LEAD_S: Final = 0.1  # the reference runs ahead: PulseAudio lets us hear 50 ms before the second that it told
 RESTART_S: Final = 0.02  # stamps of a microphone that are further off are believed, its count of samples is not
+AUDIBLE: Final = 1e-6  # power of what is played: -60 dB
 SILENCE: Final = 1e-5  # -100 dB
 
 Floats = NDArray[np.float32]
@@ -80,6 +81,7 @@ class EchoCleaner:
         self._linear, self._others, self._time = LinearEcho(), OthersEar(), EchoTime()
         self._is_new = True  # it was never known yet how we sound here
         self._was_known = False
+        self._silent = 0  # frames for which we are
         self._number = (0, 0)  # of the sound that is heard
         self._to_check = 0  # frames of it, until it is known whether its echo comes as late as that of the one before
         self._shift = self._shift_used = 0  # samples by which the reference is read later than its time says
@@ -118,6 +120,8 @@ class EchoCleaner:
 
     def _as_it_is(self, block: Block) -> list[Block]:
         rest, self._rest, self._rest_s = self._rest, self._rest[:0], None
+        if len(block.samples):
+            self._others.idle(block.samples)
         if not len(rest):
             return [block]
         return [Block(block.at_s - len(rest) / SAMPLE_RATE_HZ, rest), block]
@@ -127,7 +131,8 @@ class EchoCleaner:
         foreign, known = np.empty(len(near) // FRAME, np.bool_), np.empty(len(near) // FRAME, np.bool_)
         for number, start in enumerate(range(0, len(near), FRAME)):
             frame = slice(start, start + FRAME)
-            is_checked = self._is_new or self._to_check == 0
+            self._silent = 0 if power(far[frame]) > AUDIBLE else self._silent + 1
+            is_checked = self._is_new or self._to_check == 0 or self._silent > PARTITIONS
             rest[frame], echo = self._linear.step(near[frame], far[frame], learn=is_checked)
             foreign[number] = is_checked and self._others.step(near[frame], rest[frame], echo)
             known[number] = is_checked and self._others.knows_us

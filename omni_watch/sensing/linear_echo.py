@@ -38,7 +38,7 @@ LEFT_LEAST_DB: Final = -20.0
 LEARNT_DB: Final = -10.0  # so little is left when it is known how we sound here
 ECHO_FADES: Final = 0.86  # the longest echo of a room that is not learnt: 65 dB in a second
 FLOOR_UP: Final = 1.007  # the noise of a room, in a frame: 3 dB in a second
-FLOOR_MARGIN: Final = 6.0
+FLOOR_MARGIN: Final = 4.0
 LEAST_FLOOR: Final = 1e-9
 CHECK_FRAMES: Final = 40  # of our voice, after which it is asked whether it comes at another time than was learnt
 LOST_DB: Final = -10.0  # what is left of our voice when it does
@@ -114,6 +114,11 @@ class OthersEar:
     def knows_us(self) -> bool:
         """Whether it was learnt how we sound here, and that still holds: else `step` cannot tell others from us."""
         return self._left_db <= LEARNT_DB and self._found >= LEAST_MATCH * self._looked_for
+
+    def idle(self, near: Floats) -> None:
+        """[n] while the loudspeaker is silent: the noise of the room, to which a fan may have been added."""
+        rises = FLOOR_UP ** (len(near) / FRAME)
+        self._floor = max(min(self._floor * rises, power(near)), LEAST_FLOOR)
 
     def step(self, near: Floats, rest: Floats, echo: Floats) -> bool:
         """Whether `rest` [160], which is `near` without `echo`, is more than what may be left of us.

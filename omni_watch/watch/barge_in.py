@@ -29,11 +29,12 @@ SAYINGS_KEPT: Final = 8
 STRETCHES_KEPT: Final = 64
 LEVELS_KEPT: Final = 400  # 20 s of a microphone's blocks of 50 ms: an utterance
 SINCE_S: Final = 15.0  # how far we look back for a voice that was there before
-BUSY_SHARE: Final = 0.4  # of that time; a person who asks for something takes a fifth of it
+BUSY_SHARE: Final = 0.33  # of that time; a person who asks for something takes a fifth of it
 BACK_S: Final = 0.3  # so late may our own words come back through a microphone of this machine
 BACK_FAR_S: Final = 4.0  # and through a camera
 LATELY_S: Final = 0.3  # in which a voice is looked for
 LEAST_FOREIGN: Final = 0.5  # of the time of a voice, for it to be a person's
+LEAST_OF_WORDS: Final = 0.15  # of the time of words, with their pauses
 LEAST_SURE: Final = 0.5  # of words through a camera; below it they may be ours, misheard
 FEWEST_WORDS: Final = 3  # likewise; of Chinese, syllables
 
@@ -156,7 +157,8 @@ class BargeIn:
         is_request = self.is_request(heard.text, heard.language)
         if any(self._is_ours(heard, saying) for saying in self._sayings):
             return Heed.OURS
-        if is_cleaned and not is_request and not _is_a_person(self._ears[heard.feed], heard.start_s, heard.end_s):
+        ear = self._ears[heard.feed]
+        if is_cleaned and not is_request and _foreign(ear, heard.start_s, heard.end_s) < LEAST_OF_WORDS:
             return Heed.OURS  # misheard from what is left of us
         saying = self.saying
         if saying is None or heard.end_s < saying.start_s:
@@ -187,19 +189,20 @@ def _is_busy(ear: _Ear, at_s: float) -> bool:
     return ear.voice_since_s is not None or ear.voice_s(at_s - SINCE_S, at_s) >= BUSY_SHARE * SINCE_S
 
 
-def _is_a_person(ear: _Ear, since_s: float, until_s: float = math.inf) -> bool:
-    """Whether what was heard in that time, or in the last moment of it that there is, was more than is left of us."""
+def _is_a_person(ear: _Ear, since_s: float) -> bool:
+    """Whether what was heard lately of a voice that began at `since_s` was more than is left of us."""
+    newest_s = ear.levels[-1].at_s if ear.levels else -math.inf
+    return _foreign(ear, max(since_s, newest_s - LATELY_S), math.inf) >= LEAST_FOREIGN
+
+
+def _foreign(ear: _Ear, since_s: float, until_s: float) -> float:
+    """The part of that time in which there was more than is left of us; 1 when we were not heard then."""
     levels = [level for level in ear.levels if since_s <= level.at_s <= until_s]
-    if until_s == math.inf:
-        levels = [level for level in levels if level.at_s >= levels[-1].at_s - LATELY_S]
-    if not levels:
-        return True  # we were not heard then
-    return sum(level.foreign for level in levels) / len(levels) >= LEAST_FOREIGN
+    return sum(level.foreign for level in levels) / len(levels) if levels else 1.0
 
 
 def _is_surely_a_person(ear: _Ear, heard: Heard) -> bool:
     """Whether a person was heard for all of the time of these words, as far as we spoke then."""
     levels = [level for level in ear.levels if heard.start_s <= level.at_s <= heard.end_s]
-    if not levels or not all(level.is_sure for level in levels):
-        return False
-    return sum(level.foreign for level in levels) / len(levels) >= LEAST_FOREIGN
+    is_sure = bool(levels) and all(level.is_sure for level in levels)
+    return is_sure and _foreign(ear, heard.start_s, heard.end_s) >= LEAST_FOREIGN

@@ -90,7 +90,7 @@ async def _real(report: Report, room: Room, cabinet: Cabinet, ours: Floats) -> N
     voice = as_wav(ours)
     async with listening_room(cabinet) as hall:
         await _alone(report, hall, voice)
-        await _interrupted(report, hall, room, cabinet, voice)
+        await _interrupted(report, hall, room, cabinet, ours)
         for kind, sound in (("noise", _noise()), ("music", _music()), ("a television", _television(cabinet))):
             await _beside(report, hall, room, kind, sound, voice)
 
@@ -113,8 +113,8 @@ async def _alone(report: Report, hall: ListeningRoom, voice: bytes) -> None:
     report.measured("our voice alone: ERLE, median", float(np.median(erle_db)), "dB", at_least=20)
 
 
-async def _interrupted(report: Report, hall: ListeningRoom, room: Room, cabinet: Cabinet, voice: bytes) -> None:
-    rng, took_s = np.random.default_rng(0), list[float]()
+async def _interrupted(report: Report, hall: ListeningRoom, room: Room, cabinet: Cabinet, ours: Floats) -> None:
+    rng, took_s, voice = np.random.default_rng(0), list[float](), as_wav(ours)
     for trial in range(TRIALS):
         sentence, speaker = INTERRUPTIONS[trial % len(INTERRUPTIONS)], VOICES[trial % len(VOICES)]
         spoken = piper(sentence, cabinet.path("voice-en")) if speaker == "piper" else espeak(sentence, speaker)
@@ -123,12 +123,12 @@ async def _interrupted(report: Report, hall: ListeningRoom, room: Room, cabinet:
         hall.forget()
         saying = asyncio.create_task(_said(hall, voice))
         await hall.until(hall.is_audible)
-        await hall.rest(float(rng.uniform(1.0, 5.0)))
+        await hall.rest(float(rng.uniform(1.2, 5.0)))
         await asyncio.to_thread(room.play_samples, person)
         await hall.rest(0.5)
         is_stopped = saying.done() and saying.result() is None
         if is_stopped:
-            took_s.append(stopped_after_s(hall, person))
+            took_s.append(stopped_after_s(hall, person, ours))
         await saying
     report.measured(f"a person talks over us, {TRIALS} times: we stopped", len(took_s), "", at_least=TRIALS - 1)
     report.measured("from the person's first sound to our last, median", float(np.median(took_s)), "s", at_most=0.4)

@@ -34,7 +34,7 @@ from tests.fakes.fake_observer import FakeObserver
 FEED = "hall"
 RATE = 16_000
 LOUD = 0.02
-TAPS = 32  # each way: what two sound servers' resamplers make of a sound
+PIECE = 640  # samples in which our voice is looked for
 START_LIMIT_S = 60.0
 Floats = NDArray[np.float32]
 
@@ -164,20 +164,27 @@ def as_wav(sound: Floats) -> bytes:
     return Sound((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes(), RATE).to_wav()
 
 
-def stopped_after_s(room: ListeningRoom, person: Floats) -> float:
-    """Seconds from the person's first sound to our last, as the microphone heard both; the person's own sound is known,
-    and taken away. At least half a second of the person alone has to be there."""
-    begin_s = room.raw[0].at_s
-    sound = room.between(room.raw, begin_s, np.inf)
-    size = 1 << (len(sound) + len(person)).bit_length()
-    alike = np.fft.irfft(np.fft.rfft(sound, size) * np.conj(np.fft.rfft(person, size)))[: len(sound)]
-    at = int(np.argmax(alike))
-    shifted = np.zeros(len(sound) + 2 * TAPS, np.float32)
-    shifted[TAPS + at : TAPS + at + len(person)] = person[: len(sound) + TAPS - at]
-    columns = np.lib.stride_tricks.sliding_window_view(shifted, 2 * TAPS + 1)[: len(sound)]
-    alone = slice(at + len(person) - RATE // 2, at + len(person))
-    weights, *_ = np.linalg.lstsq(columns[alone], sound[alone], rcond=None)
-    ours = sound - columns @ weights
-    loud = np.flatnonzero(np.convolve(np.abs(ours), np.ones(160) / 160, "same") > LOUD / 4)
-    began = at + np.flatnonzero(np.abs(person) > LOUD)[0]
-    return float((loud[loud < at + len(person)][-1] - began) / RATE) if loud.size else 0.0
+def stopped_after_s(room: ListeningRoom, person: Floats, ours: Floats) -> float:
+    """Seconds from the person's first sound to our last, as the microphone heard both, to 30 ms: piece by piece, how
+    much of our voice is in what was heard. It has to have been heard for a second before the person began."""
+    sound = room.between(room.raw, room.raw[0].at_s, np.inf)
+    began = _where(sound, person) + int(np.flatnonzero(np.abs(person) > LOUD)[0])
+    offset = began - RATE - _where(ours, sound[began - RATE : began])
+    last = began
+    for at in range(began, len(sound) - PIECE, PIECE // 4):
+        voice, heard = ours[max(at - offset, 0) : at - offset + PIECE], sound[at : at + PIECE]
+        if len(voice) < PIECE:
+            break
+        power = float(np.dot(voice, voice))
+        if power / PIECE > (LOUD / 2) ** 2 and float(np.dot(voice, heard)) > 0.5 * power:
+            last = at + PIECE
+        elif at > last + RATE // 2:
+            break
+    return (last - began) / RATE
+
+
+def _where(sound: Floats, part: Floats) -> int:
+    """The sample of `sound` at which `part` begins."""
+    size = 1 << (len(sound) + len(part)).bit_length()
+    alike = np.fft.irfft(np.fft.rfft(sound, size) * np.conj(np.fft.rfft(part, size)))[: len(sound)]
+    return int(np.argmax(alike))
