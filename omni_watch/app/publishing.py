@@ -19,6 +19,7 @@ from omni_watch.watch.ports import Clock, Store, Transaction
 
 EVERY_S: Final = 2.0  # the channel itself spaces what it really sends
 ALERTS_LOOKED_AT: Final = 200  # for those of today; more are not counted
+CLEAR_AFTER_S: Final = 1.0  # Home Assistant lets go of the entities first, or it warns of a state that is no JSON
 SLOW_MS: Final = 1000.0  # a step that takes as long as the second that it decides
 
 
@@ -80,11 +81,15 @@ class Publisher:
             self._mqtt.publish_task_state(task)
         known = {task.id for task in tasks}
         for task_id in self._known - known:
-            self._mqtt.clear_task(task_id)
+            asyncio.get_running_loop().call_later(CLEAR_AFTER_S, self._clear, task_id)
         self._known = known
         is_changed, self._kept = kept.modes != self._kept.modes, kept
         if is_changed:
             self._publish_hub(self._mqtt, self._status.numbers(), is_awaited=True)
+
+    def _clear(self, task_id: str) -> None:
+        if self._mqtt is not None and task_id not in self._known:
+            self._mqtt.clear_task(task_id)
 
     def _publish_hub(self, mqtt: MqttChannel, numbers: HouseNumbers, *, is_awaited: bool = False) -> None:
         midnight = self._clock.now().astimezone(self._zone).replace(hour=0, minute=0, second=0, microsecond=0)

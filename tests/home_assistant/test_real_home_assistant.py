@@ -261,10 +261,16 @@ async def test_a_hundred_tasks_appear_and_go_quickly(
     tasks = [a_task(f"many{number:04}", set_at=datetime.now(UTC)) for number in range(100)]
     wanted = {f"switch.omni_watch_{task.id}_enabled" for task in tasks}
     async with running(broker, "many", form, store) as house:
-        await house.add(*tasks)
-        appeared_s = await home.until_true(lambda: wanted <= home.states().keys(), "a hundred tasks", 60)
+        for task in tasks:
+            await store.transact(lambda tx, t=task: tx.tasks.add(t))  # type: ignore[misc]
+        last = f"sensor.omni_watch_{tasks[-1].id}_last_fired" if form == "device" else max(wanted)
+        cpu_s = home.cpu_s()
+        appearing = asyncio.create_task(home.until_true(lambda: home.has(last), "a hundred tasks", 60))
+        await house.publisher.publish_tasks()
+        appeared_s, cpu_s = await appearing, home.cpu_s() - cpu_s
+        await home.until_true(lambda: wanted <= home.states().keys(), "all of a hundred tasks", 60)
         for task in tasks:
             await store.transact(lambda tx, t=task: tx.tasks.delete(t.id))  # type: ignore[misc]
         await house.publisher.publish_tasks()
         went_s = await home.until_true(lambda: not wanted & home.states().keys(), "all gone", 60)
-    print(f"\n100 tasks appeared in {appeared_s:.2f} s and went in {went_s:.2f} s")
+    print(f"\n100 tasks appeared in {appeared_s:.2f} s ({cpu_s:.2f} s of a processor) and went in {went_s:.2f} s")

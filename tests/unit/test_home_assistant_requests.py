@@ -187,7 +187,7 @@ async def test_a_task_that_has_not_happened_can_be_snoozed_too(house: AskedHouse
 
 
 async def test_a_sentence_does_what_it_would_do_aloud(house: AskedHouse) -> None:
-    await keep(house, KETTLE, a_task("dog00001", text="tell me when the dog barks", set_at=NOW))
+    await keep(house, KETTLE, a_task("dog00001", text="tell me when the dog barks", message="Woof.", set_at=NOW))
     reply = await house.send(TOPICS.command("say"), b"stop watching for the kettle")
     assert reply["ok"], reply
     assert reply["result"]["deed"] == "cancel"
