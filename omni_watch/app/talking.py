@@ -138,6 +138,7 @@ class Conversation:
             names=house.names,
             is_name_needed=house.is_name_needed,
             tasks=self._live,
+            is_asked=any(talking.asks(now) is not None for talking in self._talks.values()),
             spoken_at=now,
         )
         return understand(sentence, house.book, hearing).is_request
