@@ -92,7 +92,7 @@ def restore(shell: Shell, backup: Path, database: Path | None) -> None:
 @DATABASE
 @pass_shell
 def upgrade(shell: Shell, database: Path | None) -> None:
-    """Bring the database to the layout of this version, as the next start would.
+    """Bring the database to the layout of this version.
 
     A copy is kept in the folder "backups" beside it first. Stop omni-watch before. When it fails, the database is as it
     was.
