@@ -270,6 +270,7 @@ class MqttChannel:
                 failures = 1
             except ChannelUnavailable as error:
                 if isinstance(error, NameTaken) and not self._was_online:
+                    self._failed(str(error))
                     raise ConfigError(str(error)) from error
                 if isinstance(error, ConnectRefused) and error.wants_older:
                     self._protocol = MQTT_3_1_1
@@ -343,9 +344,9 @@ class MqttChannel:
         with suppress(ChannelUnavailable):  # it ended while something was being published
             while connection.is_open and not self._is_closed and self._claim.taken_by is None:
                 self._changed.clear()
+                await self._publish_due(connection)
                 if self._has_lost_availability:
                     await self._say_online(connection)
-                await self._publish_due(connection)
                 await self._wait(self._changed, self._states.wait_s(self._clock.monotonic()))
 
     async def _publish_due(self, connection: Connection) -> None:

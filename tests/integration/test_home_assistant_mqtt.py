@@ -170,9 +170,11 @@ async def test_a_task_comes_changes_and_goes_with_all_of_its_topics(
         await everything.until(lambda: everything.on(topic)[-1].payload == b"")
         state = house.channel.topics.task_state("kettle01")
         await everything.until(lambda: everything.on(state)[-1].payload == b"")
-        await house.until(lambda: house.channel._states.wanted(topic) is None)
-        kept = await store.transact(lambda tx: tx.topics.all())
-        assert not [topic for topic in kept if "kettle01" in topic]
+        async with asyncio.timeout(10):
+            while [  # noqa: ASYNC110 - the store rings no bell
+                t for t in await store.transact(lambda tx: tx.topics.all()) if "kettle01" in t
+            ]:
+                await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("how", ["deleted", "cancelled"])
