@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypedDict
 
-from omni_watch.domain.alerts import Alert
+from omni_watch.domain.alerts import Alert, Delivery
 from omni_watch.domain.tasks import ENDED, Task, TaskState
 
 INSTANCE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -107,8 +107,8 @@ class AlertObject(TypedDict):
     """The alert as the outside sees it; exactly these keys, none that Home Assistant gives a meaning of its own."""
 
     v: int
-    event_type: str
-    alert_id: str  # whoever sees it twice must do nothing the second time
+    event_type: str  # "alert", "repeat", "acknowledged", "snoozed", "expired" or "cancelled"
+    alert_id: str  # whoever sees it twice with the same event_type and repeat must do nothing the second time
     task_id: str
     task_name: str
     feed_id: str
@@ -122,7 +122,8 @@ class AlertObject(TypedDict):
     latency_ms: int  # from the condition to the decision
     fired_count: int
     snapshot: bool  # whether a picture was published with it
-    late_s: int  # whole seconds between the decision and this message; 0 when it went out at once
+    late_s: int  # whole seconds between the decision to tell this and this message; 0 when it went out at once
+    repeat: int  # how often the alert had been told again by then, this time included
 
 
 class TaskObject(TypedDict):
@@ -136,11 +137,14 @@ class TaskObject(TypedDict):
     text: str
 
 
-def alert_object(alert: Alert, *, published_at: datetime, spoken: bool, snapshot: bool) -> AlertObject:
-    """The message for one alert going out at `published_at`."""
+def alert_object(
+    alert: Alert, delivery: Delivery, *, published_at: datetime, spoken: bool, snapshot: bool
+) -> AlertObject:
+    """What a delivery says of its alert, going out at `published_at`."""
+    since = alert.decided_at if delivery.number == 0 else delivery.due_at
     return AlertObject(
         v=1,
-        event_type="alert",
+        event_type=delivery.transition.value,
         alert_id=alert.id,
         task_id=alert.task_id,
         task_name=alert.task_text,
@@ -155,7 +159,8 @@ def alert_object(alert: Alert, *, published_at: datetime, spoken: bool, snapshot
         latency_ms=max(0, round((alert.decided_at - alert.condition_at).total_seconds() * 1000)),
         fired_count=alert.occurrence,
         snapshot=snapshot,
-        late_s=max(0, int((published_at - alert.decided_at).total_seconds())),
+        late_s=max(0, int((published_at - since).total_seconds())),
+        repeat=delivery.repeats,
     )
 
 

@@ -124,7 +124,8 @@ class MqttChannel:
     # --- the channel ---
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
-        """Publish the alert on its two topics, with its picture; return once the broker has acknowledged the first.
+        """Publish it on the alert's two topics, with its picture when it tells what has happened; return once the
+        broker has acknowledged the first.
 
         Raises:
             ChannelUnavailable: no broker, it did not acknowledge in time, or it does not let us (a person can mend its
@@ -132,11 +133,12 @@ class MqttChannel:
             AlertRejected: the broker can never take this message.
         """
         connection = await self._online()
-        jpeg = None if self._snapshots is None else await self._snapshots.load(alert.id)
+        shown = self._snapshots if delivery.transition.is_telling else None
+        jpeg = None if shown is None else await shown.load(alert.id)
         async with self._pacing:
             await self._keep_spacing()
             self._last_alert_s = self._clock.monotonic()
-        body = self._body(alert, has_snapshot=jpeg is not None)
+        body = self._body(alert, delivery, has_snapshot=jpeg is not None)
         told, *others = await asyncio.gather(
             self._publish_alert(connection, self.topics.alert, body),
             self._publish_alert(connection, self.topics.task_alert(alert.task_id), body),
@@ -480,9 +482,9 @@ class MqttChannel:
         if self._last_alert_s is not None:
             await asyncio.sleep(max(0.0, self._last_alert_s + ALERT_SPACING_S - self._clock.monotonic()))
 
-    def _body(self, alert: Alert, *, has_snapshot: bool) -> bytes:
-        now = self._clock.now()
-        return as_json(alert_object(alert, published_at=now, spoken=self._settings.spoken, snapshot=has_snapshot))
+    def _body(self, alert: Alert, delivery: Delivery, *, has_snapshot: bool) -> bytes:
+        now, spoken = self._clock.now(), self._settings.spoken
+        return as_json(alert_object(alert, delivery, published_at=now, spoken=spoken, snapshot=has_snapshot))
 
     async def _publish_alert(self, connection: Connection, topic: str, body: bytes) -> str:
         return await connection.publish(topic, body, content_type=JSON, expiry_s=self._settings.message_expiry_s)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from omni_watch.alerts.live_voice import LiveVoice
+from omni_watch.alerts.rehearsal import fixed_sentences
 from omni_watch.alerts.relay import Relay
 from omni_watch.alerts.snapshots import SnapshotFolder, as_jpeg
 from omni_watch.alerts.speech import Speech
@@ -31,19 +32,20 @@ from omni_watch.app.answering import answer_wishes
 from omni_watch.app.channels import Channels, speaker_for
 from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s
 from omni_watch.app.errands import daemon_lock
+from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.house import database_path
 from omni_watch.app.household import Planner, household_of
 from omni_watch.app.listening import HeardFile, Listening
 from omni_watch.app.publishing import Publisher
 from omni_watch.app.remote import house_for_mqtt
 from omni_watch.app.talking import Conversation
-from omni_watch.app.words import Deaf, open_word_ears
+from omni_watch.app.words import LANGUAGES, Deaf, open_word_ears, spoken_languages
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
-from omni_watch.domain.rules import Language, Rule
+from omni_watch.domain.rules import Escalation, Language, Rule
 from omni_watch.domain.units import SAMPLE_RATE_HZ
 from omni_watch.home_assistant.desk import Desk, Hands
 from omni_watch.home_assistant.discovery import Discovery, DiscoverySettings
@@ -62,7 +64,6 @@ from omni_watch.watch.stepping import ModelThread
 from omni_watch.watch.supervise import supervise
 
 CHANGES_EVERY_S: Final = 1.0  # how often the store is asked whether another process changed it
-LANGUAGES: Final = ("en", "zh")  # that people are understood in
 HEARD_FILE: Final = "heard.jsonl"
 RETENTION: Final = "retention"  # the timer that asks for old things to be forgotten
 RETENTION_EVERY_S: Final = 3600.0
@@ -163,12 +164,12 @@ class Daemon:
         own = [] if status else [self._status]
         self._stop = asyncio.Event()
         self._look = asyncio.Event()
+        self._is_watching = False  # a first second was decided
         self._observer = Observers(*observers, *own, Reactions(self._on_first_beat, self._look.set))
         self._rules: Mapping[str, Rule] = {}
         self._watched: list[Watching] = []
         self._failed: list[FeedError] = []
-        self._rehearsed: set[tuple[str, str]] = set()
-        self._rehearsing: asyncio.Task[None] | None = None
+        self._giving_way = GivingWay(clock=self._clock, observer=self._observer)
         self._live_voice: LiveVoice | None = None
         self._speech: Speech | None = None
         self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
@@ -198,7 +199,13 @@ class Daemon:
         fitting = ThreadPoolExecutor(1, "fitting")
         stack.callback(fitting.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
-        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer, hush=engine.hush)
+        channels = Channels.open(
+            *(settings, cabinet, snapshots, store),
+            clock=clock,
+            observer=observer,
+            hush=engine.hush,
+            giving_way=self._giving_way,
+        )
         self._live_voice, self._speech = channels.live_voice, channels.speech
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
@@ -301,7 +308,7 @@ class Daemon:
         if not self._settings.ears.enabled or all(feed.audio is None for feed in self._settings.feeds):
             return None
         observer = ElsewhereObserver(_on_the_loop(self._observer.on))
-        languages = (self._settings.language, *(each for each in LANGUAGES if each != self._settings.language))
+        languages = spoken_languages(self._settings.language)
         ears = await asyncio.to_thread(open_word_ears, cabinet, languages, observer)
         if isinstance(ears, Deaf):
             self._observer.on("model.lacking", ability="understand what people say", mend=ears.why)
@@ -310,13 +317,19 @@ class Daemon:
         if self._settings.ears.keep_heard:
             keep = HeardFile(self._settings.state_dir / HEARD_FILE)
             stack.callback(keep.close)
+        house = await asyncio.to_thread(household)
+        if channels.rehearsal is not None:
+            channels.rehearsal.answers = {each: fixed_sentences(house.book.speech(each).replies) for each in LANGUAGES}
         return Listening(
             ears,
-            Conversation(store, await asyncio.to_thread(household)),
+            Conversation(store, house),
             channels.answers,
+            self._giving_way,
             clock=self._clock,
             observer=self._observer,
             on_change=self._look.set,
+            on_hush=channels.quiet,
+            language=self._settings.language,
             keep=keep,
         )
 
@@ -365,6 +378,7 @@ class Daemon:
                 clock=self._clock,
                 observer=self._observer,
                 on_sound=None if listening is None else partial(listening.hear, feed.name),
+                cleaned=partial(self._giving_way.cleaned, feed.name),
             )
             for feed in self._settings.feeds
         ]
@@ -388,16 +402,22 @@ class Daemon:
             clock=self._clock,
             observer=self._observer,
             expiries_s=parts.channels.expiries_s,
-            on_alerts=lambda _alerts: parts.relay.wake(),
+            on_alerts=lambda _alerts: self._alerted(parts),
             on_comments=lambda feed, comments: self._remark(parts, feed, comments),
         )
         return Watching(feed, roster, heartbeat)
+
+    def _alerted(self, parts: Parts) -> None:
+        parts.relay.wake()
+        self._look.set()  # one that nobody takes note of needs a timer
 
     def _remark(self, parts: Parts, feed: str, comments: Sequence[Utterance]) -> None:
         """What a companion says of its own accord: live, never stored."""
         for comment in comments:
             self._observer.on("companion.said", feed=feed, letters=len(comment.text), text=comment.text)
-            if parts.channels.remarks is not None and feed not in self._speaking_themselves:
+            if feed in self._speaking_themselves:
+                self._giving_way.barge_in.adds(comment.text)  # its sound was there first
+            elif parts.channels.remarks is not None:
                 parts.channels.remarks.offer(feed, comment.text)
 
     # --- work ---
@@ -447,8 +467,6 @@ class Daemon:
         self._observer.on("stopping")
         await asyncio.gather(*(watching.feed.close() for watching in self._watched))
         _, late = await asyncio.wait(hearts, timeout=STOP_HEARTS_S) if hearts else (set(), set())
-        if self._rehearsing is not None:
-            self._rehearsing.cancel()
         for heart in late:
             self._observer.on("stop.late", worker=heart.get_name())
             heart.cancel()
@@ -479,9 +497,10 @@ class Daemon:
         parts.channels.keep_quiet(quiet_until, is_silent=chosen.is_silent)
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
-        await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
         if parts.listening is not None:
             await parts.listening.look()
+        await parts.relay.let_go()
+        await self._escalate(parts)
         for watching in self._watched:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
                 await watching.roster.look(now)
@@ -494,22 +513,29 @@ class Daemon:
         self._observer.on("outbox", pending=await store.transact(lambda tx: tx.alerts.unfinished()))
         parts.relay.wake()
 
+    async def _escalate(self, parts: Parts) -> None:
+        """Tell again what nobody has acknowledged, and have a timer for when time alone will next change something."""
+        now, expiries_s = self._clock.now(), parts.channels.expiries_s
+        changed = await parts.store.transact(lambda tx: requests.escalate(tx, now, expiries_s, self._escalation_of))
+        for alert, course in changed:
+            event = "alert.repeated" if course.is_open else "alert.expired"
+            self._observer.on(event, alert_id=alert.id, task_id=alert.task_id, repeats=course.repeats)
+        tasks, next_at = await parts.store.transact(
+            lambda tx: (tx.tasks.live(), requests.next_escalation(tx, self._escalation_of))
+        )
+        await parts.timers.sync(tasks, now, next_at)
+
+    def _escalation_of(self, rule_id: str | None) -> Escalation:
+        """Any thread."""
+        rule = self._rules.get(rule_id) if rule_id is not None else None
+        usual = self._settings.escalation
+        return usual if rule is None else usual.tuned(rule.escalation)
+
     def _rehearse(self, parts: Parts) -> None:
         """Have the words of every watched task ready, so that an alert is spoken without waiting for the voice."""
-        speech = parts.channels.speech
-        said = {(t.message, t.language) for watching in self._watched for t in watching.roster.tasks.values()}
-        if speech is None or said <= self._rehearsed:
-            return
-        new, self._rehearsed = said - self._rehearsed, said
-        before = self._rehearsing
-
-        async def one_by_one() -> None:  # each may start a program that takes a core for a second
-            if before is not None:
-                await before
-            for words in sorted(new):
-                await speech.prepare(*words)
-
-        self._rehearsing = asyncio.create_task(one_by_one(), name="rehearsal")
+        if parts.channels.rehearsal is not None:
+            tasks = [task for watching in self._watched for task in watching.roster.tasks.values()]
+            parts.channels.rehearsal.expect({(task.message, task.language) for task in tasks})
 
     async def _forget(self, parts: Parts) -> None:
         """What is older than the retention says."""
@@ -526,11 +552,13 @@ class Daemon:
         await parts.snapshots.forget_before(snapshots_since)
 
     def _on_first_beat(self) -> None:
+        self._is_watching = True
         self._observer.on("ready")
 
     def _reload(self) -> None:
         """SIGHUP: read the rules again and look at every task anew; settings need a restart."""
-        self._observer.on("reloading")
+        if self._is_watching:  # else whoever waits for "ready" would hear it too soon
+            self._observer.on("reloading")
         try:
             rules = self._read_rules()
         except ConfigError as error:
@@ -540,7 +568,8 @@ class Daemon:
             for watching in self._watched:
                 watching.roster.rules = rules
             self._look.set()
-        self._observer.on("ready")
+        if self._is_watching:
+            self._observer.on("ready")
 
 
 def _on_the_loop(act: Callable[..., None]) -> Callable[..., None]:

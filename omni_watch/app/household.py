@@ -26,8 +26,16 @@ from omni_watch.watch.wording import Wording
 PlanOf = Callable[[Task, Sequence[Lesson]], Plan]
 
 
-def household_of(settings: Settings, rulebook: Rulebook, cabinet: Cabinet, plan: PlanOf, *, set_by: str) -> Household:
-    """The house of these settings. Reads the files of speech: a third of a second.
+def household_of(
+    settings: Settings,
+    rulebook: Rulebook,
+    cabinet: Cabinet,
+    plan: PlanOf,
+    *,
+    set_by: str,
+    new_id: Callable[[], str] = requests.new_task_id,
+) -> Household:
+    """The house of these settings; tasks are called by `new_id`. Reads the files of speech: a third of a second.
 
     Raises:
         ConfigError: one of them is wrong.
@@ -45,7 +53,7 @@ def household_of(settings: Settings, rulebook: Rulebook, cabinet: Cabinet, plan:
         return task_of(
             wording,
             text=wording.text,
-            task_id=requests.new_task_id(),
+            task_id=new_id(),
             set_by=set_by,
             now=now,
             book=rulebook.phrasebook,
@@ -62,6 +70,8 @@ def household_of(settings: Settings, rulebook: Rulebook, cabinet: Cabinet, plan:
         make=make,
         plan=lambda tx, task: plan(task, tx.lessons.of(task.id)),
         set_by=set_by,
+        quiet_hours=settings.voice.quiet_hours,
+        new_id=new_id,
     )
 
 

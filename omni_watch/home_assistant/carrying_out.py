@@ -29,6 +29,7 @@ from omni_watch.watch.meant import meant
 from omni_watch.watch.ports import Transaction
 from omni_watch.watch.replies import Replies
 
+BY: Final = "mqtt"  # who takes note, in the record
 KIND: Final = "mqtt"  # of the wishes that keep answers
 TALKING: Final = "talking-mqtt"  # the note that keeps the conversation
 REMEMBERED: Final = timedelta(minutes=10)
@@ -137,8 +138,7 @@ def _edit(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
 
 
 def _cancel(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
-    task = requests.cancel(tx, _task(tx, args, house).id)
-    requests.withdraw(tx, task.id, now)
+    task = requests.cancel(tx, _task(tx, args, house).id, by=BY, now=now)
     return _about(task, f"no longer watched: {task.text}")
 
 
@@ -166,21 +166,21 @@ def _get(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
 
 
 def _acknowledge(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
-    alert = requests.acknowledge(tx, _alert(tx, args).id, now)
+    alert = requests.acknowledge(tx, _alert(tx, args).id, by=BY, now=now)
     return Done(result={"alert_id": alert.id, "task_id": alert.task_id, "message": f"noted: {alert.text}"})
 
 
 def _snooze(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
+    """An alert is told again later; a task of which none is open is not watched for a while."""
     minutes = args.minutes or SNOOZE_MIN
-    is_named = args.task_id is not None and args.alert_id is None
-    if is_named and not tx.alerts.recent(1, args.task_id):  # it has not happened yet; it is not watched for a while
-        task_id = _known(tx, args.task_id or "").id
-    else:
-        alert = _alert(tx, args)
-        requests.acknowledge(tx, alert.id, now)
-        task_id = alert.task_id
-    task = requests.snooze(tx, task_id, until=now + timedelta(minutes=minutes), now=now)
-    return _about(task, f"not before {minutes} minutes: {task.text}")
+    until = now + timedelta(minutes=minutes)
+    if args.task_id is not None and args.alert_id is None and not tx.alerts.open_ones(args.task_id):
+        task = requests.snooze(tx, _known(tx, args.task_id).id, until=until, by=BY, now=now)
+        return _about(task, f"not before {minutes} minutes: {task.text}")
+    alert = _alert(tx, args)
+    again = requests.snooze_alert(tx, alert.id, until=until, by=BY, now=now)
+    told = {"alert_id": alert.id, "task_id": alert.task_id, "again_task_id": again.id}
+    return Done(result={**told, "message": f"told again in {minutes} minutes: {alert.text}"})
 
 
 def _alerts(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
@@ -189,11 +189,12 @@ def _alerts(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
 
 
 def _alert(tx: Transaction, args: Args) -> Alert:
-    """The alert that is meant: the named one, the task's last, or the last of all."""
+    """The alert that is meant: the named one; else the task's, or of all, that one would mean by voice."""
     if args.alert_id is not None:
         alert = tx.alerts.get(args.alert_id)
     else:
-        alert = next(iter(tx.alerts.recent(1, args.task_id)), None)
+        is_open = requests.last_open(tx) if args.task_id is None else None
+        alert = is_open or next(iter(tx.alerts.recent(1, args.task_id)), None)
     if alert is None or args.task_id not in (None, alert.task_id):
         raise Refused("not_found", "there is no such alert", "args")
     return alert

@@ -602,14 +602,14 @@ async def test_a_broker_killed_in_the_middle_of_a_delivery_costs_no_alert(
         told = alert(decided_at=datetime.now(UTC))
         await store.transact(lambda tx: tx.alerts.add(told, [waiting(told)]))
         relay.wake()
-        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt"].state is DeliveryState.SENDING)
+        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt", 0].state is DeliveryState.SENDING)
         line.is_cut = True
         own_broker.kill()
-        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt"].state is DeliveryState.PENDING)
+        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt", 0].state is DeliveryState.PENDING)
         own_broker.start()
         await asyncio.to_thread(subscriber.until_ready)
         line.swallows = line.is_cut = False
-        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt"].state is DeliveryState.SENT, 15)
+        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt", 0].state is DeliveryState.SENT, 15)
         await subscriber.first_on(channel.topics.alert)
         assert await relay.drain(5) == 0
         await worker

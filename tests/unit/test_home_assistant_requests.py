@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from omni_watch.domain.alerts import DeliveryState
+from omni_watch.domain.alerts import AlertState, DeliveryState, Transition
 from omni_watch.domain.errors import StoreError
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState
@@ -155,18 +155,26 @@ async def test_an_alert_is_acknowledged_by_its_tasks_button(house: AskedHouse) -
     await fire(house, KETTLE)
     reply = await house.send(TOPICS.task_command("kettle01", "ack"), b"PRESS")
     assert reply["result"]["alert_id"] == "kettle01-1"
-    (delivery,) = await house.store.transact(lambda tx: tx.alerts.deliveries("kettle01-1"))
-    assert delivery.state is DeliveryState.EXPIRED, "nobody need tell it any more"
+    first, *others = await house.store.transact(lambda tx: tx.alerts.deliveries("kettle01-1"))
+    assert first.state is DeliveryState.EXPIRED, "nobody need tell it any more"
+    assert {each.transition for each in others} <= {Transition.ACKNOWLEDGED}
+    course = await house.store.transact(lambda tx: tx.alerts.course("kettle01-1"))
+    assert course is not None
+    assert (course.state, course.closed_by) == (AlertState.ACKNOWLEDGED, "mqtt")
     assert (await task_of(house, "kettle01")).state is TaskState.COOLING
 
 
-async def test_a_snooze_takes_note_and_looks_again_later(house: AskedHouse) -> None:
+async def test_a_snooze_tells_the_alert_again_later(house: AskedHouse) -> None:
     await keep(house, KETTLE)
     await fire(house, KETTLE)
     reply = await house.send(TOPICS.task_command("kettle01", "snooze"), b"10")
     assert reply["ok"], reply
-    task = await task_of(house, "kettle01")
-    assert task.snoozed_until == house.clock.now() + timedelta(minutes=10)
+    again = await task_of(house, reply["result"]["again_task_id"])
+    assert again.reminder is not None
+    assert again.reminder.at == house.clock.now() + timedelta(minutes=10)
+    course = await house.store.transact(lambda tx: tx.alerts.course("kettle01-1"))
+    assert course is not None
+    assert course.state is AlertState.SNOOZED
 
 
 async def test_a_task_that_has_not_happened_can_be_snoozed_too(house: AskedHouse) -> None:
