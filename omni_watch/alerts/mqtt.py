@@ -178,11 +178,11 @@ class MqttChannel:
         self._notes.mention(topic, HOUSE)
         self._put(topic, {"v": 1, **state}, DIAGNOSTICS_SPACING_S)
 
-    def publish_task_state(self, task: Task) -> None:
+    def publish_task_state(self, task: Task, *, is_active: bool = False) -> None:
         """How one task is; call it at each change, and for every task at the start."""
         topic = self.topics.task_state(task.id)
         self._notes.mention(topic, task.id)
-        self._put(topic, task_object(task))
+        self._put(topic, task_object(task, is_active=is_active))
 
     def clear_task(self, task_id: str) -> None:
         """The task was deleted: the broker should hold nothing of it."""
