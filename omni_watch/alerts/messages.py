@@ -129,7 +129,7 @@ class AlertObject(TypedDict):
 class TaskObject(TypedDict):
     v: int
     enabled: bool
-    active: bool  # it has happened, and that is still news
+    active: bool  # it has happened, and nobody has taken note of it yet
     status: str
     fired_count: int
     last_fired: str | None
@@ -164,12 +164,13 @@ def alert_object(
     )
 
 
-def task_object(task: Task) -> TaskObject:
-    """A task's state; `fired` from the alert until it is told, then `cooling` or `done`."""
+def task_object(task: Task, *, is_active: bool = False) -> TaskObject:
+    """A task's state; `fired` from the alert until it is told, then `cooling` or `done`. `is_active`: nobody has taken
+    note of an alert of it yet."""
     return TaskObject(
         v=1,
         enabled=task.state not in ENDED and task.state is not TaskState.PAUSED,
-        active=task.state in (TaskState.FIRED, TaskState.COOLING),
+        active=is_active,
         status="watching" if task.state is TaskState.ARMED else task.state.value,
         fired_count=task.fired_count,
         last_fired=None if task.last_fired_at is None else rfc3339(task.last_fired_at),

@@ -178,11 +178,11 @@ class MqttChannel:
         self._notes.mention(topic, HOUSE)
         self._put(topic, {"v": 1, **state}, DIAGNOSTICS_SPACING_S)
 
-    def publish_task_state(self, task: Task) -> None:
+    def publish_task_state(self, task: Task, *, is_active: bool = False) -> None:
         """How one task is; call it at each change, and for every task at the start."""
         topic = self.topics.task_state(task.id)
         self._notes.mention(topic, task.id)
-        self._put(topic, task_object(task))
+        self._put(topic, task_object(task, is_active=is_active))
 
     def clear_task(self, task_id: str) -> None:
         """The task was deleted: the broker should hold nothing of it."""
@@ -272,6 +272,7 @@ class MqttChannel:
                 failures = 1
             except ChannelUnavailable as error:
                 if isinstance(error, NameTaken) and not self._was_online:
+                    self._failed(str(error))
                     raise ConfigError(str(error)) from error
                 if isinstance(error, ConnectRefused) and error.wants_older:
                     self._protocol = MQTT_3_1_1
@@ -345,9 +346,9 @@ class MqttChannel:
         with suppress(ChannelUnavailable):  # it ended while something was being published
             while connection.is_open and not self._is_closed and self._claim.taken_by is None:
                 self._changed.clear()
+                await self._publish_due(connection)
                 if self._has_lost_availability:
                     await self._say_online(connection)
-                await self._publish_due(connection)
                 await self._wait(self._changed, self._states.wait_s(self._clock.monotonic()))
 
     async def _publish_due(self, connection: Connection) -> None:

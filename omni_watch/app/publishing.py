@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -28,6 +29,7 @@ class Kept:
     """What of the hub's state comes from the store."""
 
     modes: Modes
+    active: AbstractSet[str]  # tasks of which an alert is open
     alerts_at: Sequence[datetime]  # decided lately, newest first
 
 
@@ -53,7 +55,7 @@ class Publisher:
         self._zone = ZoneInfo(zone)
         self._discovery = discovery
         self._known: set[str] = set()
-        self._kept = Kept(Modes(), ())
+        self._kept = Kept(Modes(), frozenset(), ())
 
     async def run(self) -> None:
         """Publish the numbers again and again, until cancelled."""
@@ -78,7 +80,7 @@ class Publisher:
         if self._discovery is not None:
             await self._discovery.sync(tasks)
         for task in tasks:
-            self._mqtt.publish_task_state(task)
+            self._mqtt.publish_task_state(task, is_active=task.id in kept.active)
         known = {task.id for task in tasks}
         for task_id in self._known - known:
             asyncio.get_running_loop().call_later(CLEAR_AFTER_S, self._clear, task_id)
@@ -104,7 +106,8 @@ class Publisher:
 
 
 def _kept(tx: Transaction) -> Kept:
-    return Kept(modes(tx), [alert.decided_at for alert in tx.alerts.recent(ALERTS_LOOKED_AT)])
+    active = frozenset(alert.task_id for alert, _ in tx.alerts.open_ones())
+    return Kept(modes(tx), active, [alert.decided_at for alert in tx.alerts.recent(ALERTS_LOOKED_AT)])
 
 
 def hub_state(

@@ -330,7 +330,7 @@ def as_shown(task: Task) -> dict[str, Any]:
     state = task_object(task)
     return {
         "task_id": task.id,
-        **{key: value for key, value in state.items() if key != "v"},
+        **{key: value for key, value in state.items() if key not in ("v", "active")},
         "message": task.message,
         "lang": task.language,
         "feeds": list(task.feeds),
