@@ -90,9 +90,14 @@ class Machine:
 
     def install(self, source: Path, *options: str, code: int = 0) -> str:
         """What install.sh of that checkout says."""
-        command = [str(source / "deploy" / "install.sh"), "--root", str(self.root), "--no-packages", "--no-models"]
+        return self.run(source, "--root", str(self.root), *options, code=code)
+
+    def run(self, source: Path, *options: str, code: int = 0) -> str:
+        """The same, without saying where; HOME is below `root`."""
+        command = [str(source / "deploy" / "install.sh"), "--no-packages", "--no-models"]
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XDG_", "SUDO_"))},
+            "HOME": str(self.root),
             "PATH": f"{self.programs}:{os.environ['PATH']}",
             "FAKE_SYSTEMD": str(self.systemd),
             "FAKE_ROOT": str(self.root),
@@ -365,6 +370,22 @@ def test_uninstalling_leaves_the_house_and_purging_takes_it(living: Machine, old
     living.install(old, "--uninstall", "--purge")
     assert [path for path in living.root.rglob("*") if not path.is_dir()] == []
     assert living.install(old, "--uninstall", "--purge").endswith("Nothing was to be done.\n")
+
+
+def test_a_service_of_ones_own_session_lies_in_ones_own_folders(machine: Machine, old: Path) -> None:
+    told = machine.run(old, "--user")
+
+    assert "There is no configuration yet. Next: write" in told
+    assert machine.calls == ["daemon-reload", "enable"]
+    unit = machine.root / ".config/systemd/user/omni-watch.service"
+    assert unit.read_text() == (CHECKOUT / "deploy/user/omni-watch.service").read_text()
+    program = machine.root / ".local/bin/omni-watch"
+    assert program.resolve().is_relative_to(machine.root / ".local/share/omni-watch/releases")
+    command = [str(program), "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("omni-watch ")
+    machine.run(old, "--user", "--uninstall")
+    left = [path for path in machine.root.rglob("*") if not path.is_dir()]
+    assert left == [machine.root / ".config/omni-watch/config.example.toml"]
 
 
 @pytest.mark.parametrize(

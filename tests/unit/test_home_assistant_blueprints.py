@@ -23,7 +23,11 @@ class Loader(yaml.SafeLoader):
     """YAML in which `!input x` is what the input x has by default."""
 
 
-Loader.add_constructor("!input", lambda loader, node: f"<{loader.construct_scalar(node)}>")  # type: ignore[no-untyped-call]
+def _input(loader: Loader, node: yaml.ScalarNode) -> str:
+    return f"<{loader.construct_scalar(node)}>"
+
+
+Loader.add_constructor("!input", _input)
 
 
 def blueprint(name: str) -> dict[str, Any]:
