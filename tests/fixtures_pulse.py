@@ -87,17 +87,31 @@ class Room:
 @pytest.fixture(scope="session")
 def room() -> Iterator[Room]:
     """A room for the whole run: PortAudio looks at its devices when it starts, so they must stay the same."""
+    with sounding_room() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def sounding_room() -> Iterator[Room]:
+    """The same while the `with` lasts."""
     missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
     if missing:
         pytest.fail(f"missing Debian packages: {', '.join(sorted(missing))}; `make setup` says how")
+    with built_room() as built, pytest.MonkeyPatch.context() as patch:
+        for name, value in built.environment.items():
+            patch.setenv(name, value)
+        _restart_portaudio()
+        yield built
+    _restart_portaudio()
+
+
+@contextlib.contextmanager
+def built_room() -> Iterator[Room]:
+    """A room for programs that are started with its environment."""
     with tempfile.TemporaryDirectory(prefix="room-") as folder:
         environment = _environment(Path(folder))
-        with _daemon(Path(folder), environment), pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            _restart_portaudio()
+        with _daemon(Path(folder), environment):
             yield Room(environment)
-    _restart_portaudio()
 
 
 def _environment(folder: Path) -> dict[str, str]:

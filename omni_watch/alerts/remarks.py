@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
-from omni_watch.alerts.floor import Floor
+from omni_watch.alerts.floor import Floor, Rank, Words, until_silent
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.errors import ChannelUnavailable
-from omni_watch.domain.rules import Language, Priority
+from omni_watch.domain.rules import Language
 from omni_watch.watch.ports import Clock, Observer, Voice
 
 WAITING_MAX: Final = 4  # sentences; the oldest is dropped, and reported
@@ -34,7 +34,15 @@ class Remarks:
     """The live lane to the loudspeaker. Loop thread only."""
 
     def __init__(
-        self, voice: Voice, speaker: Speaker, floor: Floor, *, language: Language, clock: Clock, observer: Observer
+        self,
+        voice: Voice,
+        speaker: Speaker,
+        floor: Floor,
+        *,
+        language: Language,
+        clock: Clock,
+        observer: Observer,
+        quiet: Quiet | None = None,
     ) -> None:
         self._voice = voice
         self._speaker = speaker
@@ -44,13 +52,13 @@ class Remarks:
         self._observer = observer
         self._waiting: deque[_Remark] = deque()
         self._has_come = asyncio.Event()
-        self.quiet_until: datetime | None = None  # aware; what is offered before is dropped
+        self._quiet = quiet or Quiet()
         self._telling: asyncio.Future[str] | None = None
 
     def offer(self, feed: str, text: str) -> None:
         """Say it as soon as nobody else speaks, or not at all. Returns at once."""
-        if self.quiet_until is not None and self._clock.now() < self.quiet_until:
-            self._drop(_Remark(feed, text, self._clock.monotonic()), "the house was asked to be quiet")
+        if (why := self._quiet.why(self._clock.now())) is not None:
+            self._drop(_Remark(feed, text, self._clock.monotonic()), why)
             return
         while len(self._waiting) >= WAITING_MAX:
             self._drop(self._waiting.popleft(), "others wait")
@@ -75,7 +83,8 @@ class Remarks:
     async def _tell(self, remark: _Remark) -> None:
         try:
             wav = await self._voice.synthesize(remark.text, self._language)
-            await self._floor.speak(Priority.LOW, lambda: self._play(remark, wav))
+            words = Words(remark.text, self._language)
+            await self._floor.speak(Rank.CHATTER, lambda: self._play(remark, wav), words=words)
         except ChannelUnavailable as error:
             self._drop(remark, str(error))
 
@@ -83,12 +92,7 @@ class Remarks:
         if self._clock.monotonic() - remark.said_at_s > STALE_S:  # while others spoke, or cut short by an urgent alert
             raise ChannelUnavailable("its turn to speak came too late")
         self._telling = asyncio.ensure_future(self._speaker.play(wav, f"remark-{remark.feed}"))
-        try:
-            await asyncio.wait([self._telling])
-        finally:
-            if not self._telling.done():  # an urgent alert takes the floor: nobody else may speak before it is silent
-                self._telling.cancel()
-                await asyncio.wait([self._telling])
+        await until_silent(self._telling)
         if self._telling.cancelled():
             raise ChannelUnavailable(ASKED)
         await self._telling

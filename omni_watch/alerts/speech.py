@@ -1,32 +1,36 @@
-"""Voices: text to sound by programs of their own, Piper and espeak-ng.
+"""Voices: text to sound by programs of their own, the best that is there first.
 
-They run as separate programs because of their licences, and because a voice that crashes must not take the house with
-it. Nothing here plays anything.
+They run as separate programs because of their licences and their weight, and because a voice that crashes must not
+take the house with it. Nothing here plays anything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
-import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol, runtime_checkable
 
+from omni_watch.alerts.kokoro import KokoroFiles, KokoroVoice
 from omni_watch.alerts.mandarin import as_pinyin, has_han, parts
-from omni_watch.alerts.wav import Sound, joined
+from omni_watch.alerts.piper import PiperVoice, find_piper
+from omni_watch.alerts.shelf import SoundShelf
+from omni_watch.alerts.texts import one_line, sentences
+from omni_watch.alerts.wav import Sound, joined, silence
 from omni_watch.domain.errors import ChannelUnavailable
 from omni_watch.domain.rules import Language
 from omni_watch.watch.ports import Observer, Voice
 
-SPEAK_LIMIT_S: Final = 30.0  # Piper needs 1.5 s for a sentence on two old cores
-PIPER_CPUS: Final = 2  # its engine takes every core it is shown
+SPEAK_LIMIT_S: Final = 30.0
 CACHE_BYTES: Final = 8_000_000  # about three minutes of speech
+PAUSE_S: Final = 0.25  # between two sentences
+PATIENCE_S: Final = 4.0  # for a natural voice when somebody waits: beyond it a plain voice now is better
+BREATHER_S: Final = 0.3  # between two sounds that are made ahead
 ESPEAK_VOICES: Final[Mapping[Language, str]] = {"en": "en-us", "zh": "cmn-latn-pinyin"}
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{2,8})*")
 
@@ -38,7 +42,10 @@ class SpeechSettings:
     piper: Path | None = None  # None: looked for beside our Python and on the path
     piper_model: Path | None = None  # an .onnx with its .onnx.json beside it; None: no Piper
     piper_language: Language = "en"
+    piper_digest: str = ""  # of the model; empty: its sound is not kept on disk
+    kokoro: KokoroFiles | None = None  # None: no Kokoro
     espeak: str = "espeak-ng"
+    shelf: Path | None = None  # a folder for sounds that were made; None: they are kept in memory only
 
 
 class EspeakVoice:
@@ -53,7 +60,7 @@ class EspeakVoice:
         return language in ESPEAK_VOICES or _LANGUAGE.fullmatch(language) is not None
 
     async def synthesize(self, text: str, language: Language) -> bytes:
-        sounds = [await self._read(part, spoken) for spoken, part in parts(_one_line(text), language)]
+        sounds = [await self._read(part, spoken) for spoken, part in parts(one_line(text), language)]
         if not sounds:
             raise ChannelUnavailable(f"{self.name}: there is nothing to say in a text of {len(text)} characters")
         return joined([sound.without_tail() for sound in sounds[:-1]] + sounds[-1:]).to_wav()
@@ -67,93 +74,207 @@ class EspeakVoice:
         return _sound(self.name, await run_program(self.name, command, plain.encode()))
 
 
-class PiperVoice:
-    """Implements `Voice`. Natural; one language per model file."""
+@runtime_checkable
+class LastingVoice(Voice, Protocol):
+    """A voice whose program stays, and whose sound is worth keeping."""
 
-    name = "piper"
+    digest: str  # of its model and of all else that decides the sound; empty: nothing is kept on disk
 
-    def __init__(self, program: Path, model: Path, language: Language = "en") -> None:
-        self._command = [*_few_cpus(), str(program), "-m", str(model), "-f", "-"]
-        self._language = language
+    async def warm(self) -> None:
+        """Start the program when it does not run. Never raises; may take seconds."""
 
-    def speaks(self, language: Language) -> bool:
-        return language == self._language
-
-    async def synthesize(self, text: str, language: Language) -> bytes:
-        if not self.speaks(language):
-            raise ChannelUnavailable(f"{self.name} has no model for {language!r}, only for {self._language!r}")
-        return _sound(self.name, await run_program(self.name, self._command, _one_line(text).encode())).to_wav()
+    async def close(self) -> None: ...
 
 
 class Speech:
     """Implements `Voice` by the first of several voices that can read a text, and remembers what was read.
 
-    A message is the same each time, so `prepare` at the time a task is set makes its alert speak without delay.
+    Read sentence by sentence, so that the first can be heard while the next is made, and one that was said before is
+    there at once. A message is the same each time: `prepare` when a task is set makes its alert speak without delay.
     """
 
     name = "speech"
 
-    def __init__(self, voices: Sequence[Voice], observer: Observer, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        voices: Sequence[Voice],
+        observer: Observer,
+        cache_bytes: int = CACHE_BYTES,
+        shelf: SoundShelf | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`shelf`: where sounds of lasting voices are kept over a restart. `patience_s`: with one of these, while
+        somebody waits for a sentence."""
         self._voices = tuple(voices)
         self._observer = observer
         self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[tuple[str, Language], bytes] = OrderedDict()  # the last used is last
+        self._shelf = shelf
+        self._cache: OrderedDict[tuple[str, ...], bytes] = OrderedDict()  # the last used is last
+        self._asking = 0  # who waits for a sound now
+        self._nobody_asks = asyncio.Event()
+        self._nobody_asks.set()
+        self._warming: set[asyncio.Task[None]] = set()
+        self._patience_s = patience_s
+        self._late: dict[str, asyncio.Task[bytes]] = {}  # what nobody waits for any more, by its voice
 
     def speaks(self, language: Language) -> bool:
         return any(voice.speaks(language) for voice in self._voices)
 
+    def voices(self, language: Language) -> list[str]:
+        """Who would speak it, the first choice first."""
+        return [voice.name for voice in self._voices if voice.speaks(language)]
+
     async def synthesize(self, text: str, language: Language) -> bytes:
-        key = (text, language)
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        wav = await self._read(text, language)
-        self._remember(key, wav)
-        return wav
+        with self._asked():
+            wavs = [await self._sentence(sentence, language) for sentence in sentences(text) or [text]]
+        if len(wavs) == 1:
+            return wavs[0]
+        return joined(list(_in_one_voice(wavs))).to_wav()
+
+    async def stream(self, text: str, language: Language) -> AsyncGenerator[Sound, None]:
+        """The sound of each sentence as soon as it is made, all at one rate: what `Speaker.stream` takes.
+
+        Raises:
+            ChannelUnavailable: no voice can read what comes next.
+        """
+        rate_hz: int | None = None
+        for number, sentence in enumerate(sentences(text) or [text]):
+            with self._asked():
+                sound = _sound(self.name, await self._sentence(sentence, language))
+            rate_hz = rate_hz or sound.rate_hz
+            if number:
+                yield silence(PAUSE_S, rate_hz)
+            yield sound.at_rate(rate_hz)
 
     async def prepare(self, text: str, language: Language) -> None:
-        """Have the sound ready. A voice that fails is reported; speaking will try again."""
+        """Have the sound ready. Whoever asks for one goes first. A voice that fails is reported; speaking will try
+        again."""
         try:
-            await self.synthesize(text, language)
+            for sentence in sentences(text) or [text]:
+                await self._nobody_asks.wait()
+                await self._sentence(sentence, language, is_ahead=True)
         except ChannelUnavailable as error:
             self._observer.on("voice.not_prepared", why=str(error))
 
-    async def _read(self, text: str, language: Language) -> bytes:
+    def warm(self, language: Language) -> None:
+        """Somebody may want to hear this language in a moment: have its best voice ready. Returns at once."""
+        voice = next((voice for voice in self._voices if voice.speaks(language)), None)
+        if isinstance(voice, LastingVoice):
+            warming = asyncio.create_task(voice.warm(), name="voice-warm")
+            self._warming.add(warming)
+            warming.add_done_callback(self._warming.discard)
+
+    async def close(self) -> None:
+        """End the programs that stay."""
+        for task in (*self._warming, *self._late.values()):
+            task.cancel()
+        for voice in self._voices:
+            if isinstance(voice, LastingVoice):
+                await voice.close()
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        self._asking += 1
+        self._nobody_asks.clear()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._nobody_asks.set()
+
+    async def _sentence(self, text: str, language: Language, *, is_ahead: bool = False) -> bytes:
+        """From memory, from the shelf, or by the first voice that can read it."""
         failures = []
         for voice in self._voices:
-            if not voice.speaks(language) or (has_han(text) and not voice.speaks("zh")):
+            if not _reads(voice, text, language):
                 continue
+            digest = voice.digest if isinstance(voice, LastingVoice) else ""
+            key = (voice.name, digest, language, text)
+            if (wav := await self._kept(key)) is not None:
+                return wav
+            making = self._make(voice, text, language, key)
             try:
-                return await voice.synthesize(text, language)
+                wav = await (making if is_ahead else self._in_time(voice, making))
             except ChannelUnavailable as error:
                 self._observer.on("voice.failed", voice=voice.name, why=str(error))
                 failures.append(str(error))
+                continue
+            if is_ahead:
+                await asyncio.sleep(BREATHER_S)
+            return wav
         raise ChannelUnavailable("; ".join(failures) or f"there is no voice for {language!r}; install espeak-ng")
 
-    def _remember(self, key: tuple[str, Language], wav: bytes) -> None:
+    async def _make(self, voice: Voice, text: str, language: Language, key: tuple[str, ...]) -> bytes:
+        wav = await voice.synthesize(text, language)
+        await self._keep(key, wav)
+        return wav
+
+    async def _in_time(self, voice: Voice, making: Coroutine[Any, Any, bytes]) -> bytes:
+        """The sound, if it comes while it is worth waiting for. One that comes later is kept for the next time, and
+        until then the voice is left alone.
+
+        Raises:
+            ChannelUnavailable: the voice failed, or is too slow now.
+        """
+        if not isinstance(voice, LastingVoice):
+            return await making
+        if voice.name in self._late:
+            making.close()
+            raise ChannelUnavailable(f"{voice.name} is still busy with what it was asked before")
+        task = asyncio.create_task(making, name=f"{voice.name}-make")
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            self._late[voice.name] = task
+            task.add_done_callback(partial(self._came_late, voice.name))
+            raise ChannelUnavailable(f"{voice.name} was not done after {self._patience_s:g} s") from error
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    def _came_late(self, voice: str, task: asyncio.Task[bytes]) -> None:
+        del self._late[voice]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observer.on("voice.failed", voice=voice, why=str(error))
+
+    async def _kept(self, key: tuple[str, ...]) -> bytes | None:
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        if self._shelf is None or not key[1]:
+            return None
+        wav = await asyncio.to_thread(self._shelf.find, *key)
+        if wav is not None:
+            self._remember(key, wav)
+        return wav
+
+    async def _keep(self, key: tuple[str, ...], wav: bytes) -> None:
+        self._remember(key, wav)
+        if self._shelf is not None and key[1]:
+            try:
+                await asyncio.to_thread(self._shelf.keep, wav, *key)
+            except OSError as error:
+                self._observer.on("voice.not_kept", why=str(error))
+
+    def _remember(self, key: tuple[str, ...], wav: bytes) -> None:
         self._cache[key] = wav
         while sum(map(len, self._cache.values())) > self._cache_bytes:
             self._cache.popitem(last=False)
 
 
 def make_speech(settings: SpeechSettings, observer: Observer) -> Speech:
-    """Piper for its language when its program and model are there, espeak-ng for the rest and when Piper fails."""
-    voices: list[Voice] = [EspeakVoice(settings.espeak)]
+    """The natural voices whose programs and models are there, and espeak-ng for the rest and when one fails."""
+    voices: list[Voice] = []
     program = find_piper(settings.piper)
     if settings.piper_model is not None and program is not None:
-        voices.insert(0, PiperVoice(program, settings.piper_model, settings.piper_language))
-    return Speech(voices, observer)
-
-
-def find_piper(configured: Path | None = None) -> Path | None:
-    """The Piper program: the configured one, the one installed beside our Python, or the one on the path."""
-    if configured is not None:
-        return configured
-    beside = Path(sys.executable).parent / "piper"  # not resolved: in a virtual environment that is its bin folder
-    if os.access(beside, os.X_OK):
-        return beside
-    found = shutil.which("piper")
-    return None if found is None else Path(found)
+        language, digest = settings.piper_language, settings.piper_digest
+        voices.append(PiperVoice(program, settings.piper_model, observer, language=language, digest=digest))
+    if settings.kokoro is not None:
+        voices.append(KokoroVoice(settings.kokoro, observer))
+    voices.append(EspeakVoice(settings.espeak))
+    return Speech(voices, observer, shelf=None if settings.shelf is None else SoundShelf(settings.shelf))
 
 
 async def run_program(name: str, command: Sequence[str], text: bytes, limit_s: float = SPEAK_LIMIT_S) -> bytes:
@@ -193,15 +314,19 @@ def _sound(name: str, wav: bytes) -> Sound:
         raise ChannelUnavailable(f"{name} gave no sound: {error}") from error
 
 
-def _one_line(text: str) -> str:
-    """Piper reads each line as a text of its own; control characters have no sound."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+def _reads(voice: Voice, text: str, language: Language) -> bool:
+    """Whether this voice can read every script in the text. Who speaks Chinese reads English words, too."""
+    if has_han(text):
+        return voice.speaks("zh") and (language == "en" or voice.speaks(language))
+    return voice.speaks(language)
 
 
-def _few_cpus() -> list[str]:
-    """The command that keeps a program to a few cores; none where there are no more, or no such command."""
-    cpus = sorted(os.sched_getaffinity(0))
-    taskset = shutil.which("taskset")
-    if len(cpus) <= PIPER_CPUS or taskset is None:
-        return []
-    return [taskset, "-c", ",".join(map(str, cpus[-PIPER_CPUS:]))]
+def _in_one_voice(wavs: Sequence[bytes]) -> Iterator[Sound]:
+    """Sounds at the rate of the first, with pauses between them."""
+    rate_hz: int | None = None
+    for number, wav in enumerate(wavs):
+        sound = _sound(Speech.name, wav)
+        rate_hz = rate_hz or sound.rate_hz
+        if number:
+            yield silence(PAUSE_S, rate_hz)
+        yield sound.at_rate(rate_hz)

@@ -69,13 +69,17 @@ class Sound:
 
     def samples(self) -> NDArray[np.float32]:
         """[n], -1..1."""
-        return np.frombuffer(self.pcm, "<i2").astype(np.float32) / np.float32(32768)
+        return samples_of(self.pcm)
 
     def without_tail(self) -> Sound:
         """Without the silence at its end, but for a breath: what follows belongs to the same sentence."""
         loud = np.flatnonzero(np.abs(np.frombuffer(self.pcm, "<i2").astype(np.int32)) > QUIET)
         end = (int(loud[-1]) + 1 if loud.size else 0) + round(BREATH_S * self.rate_hz)
         return Sound(self.pcm[: end * SAMPLE_BYTES], self.rate_hz)
+
+
+def silence(duration_s: float, rate_hz: int) -> Sound:
+    return Sound(bytes(SAMPLE_BYTES * round(duration_s * rate_hz)), rate_hz)
 
 
 class RateConverter:
@@ -101,6 +105,11 @@ class RateConverter:
         frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2")[None, :], format="s16", layout="mono")
         frame.sample_rate = self._from_hz
         return frame
+
+
+def samples_of(pcm: bytes) -> NDArray[np.float32]:
+    """[n], -1..1, of mono 16-bit samples."""
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
 
 
 def joined(sounds: Sequence[Sound]) -> Sound:

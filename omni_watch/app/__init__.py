@@ -39,6 +39,7 @@ def replay(
     clip: Path,
     *,
     tasks: Sequence[str],
+    listens: bool = False,
     teach: Path | None = None,
     on_progress: Callable[[float, float | None], None] | None = None,
     keeps_trace: bool = False,
@@ -48,7 +49,7 @@ def replay(
     from omni_watch.app.replaying import ReplayPlan, run_replay
 
     takes = read_teach_file(teach) if teach is not None else []
-    wanted = ReplayPlan(clip=clip, tasks=tasks, takes=takes, keeps_trace=keeps_trace)
+    wanted = ReplayPlan(clip=clip, tasks=tasks, listens=listens, takes=takes, keeps_trace=keeps_trace)
     return asyncio.run(run_replay(settings, wanted, on_progress=on_progress)).as_json()
 
 

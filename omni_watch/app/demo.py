@@ -73,10 +73,10 @@ async def _play(console: Console, settings: Settings, folder: Path) -> Mapping[s
             f"[dim]a Mosquitto listens on {LOOPBACK}:{port}; a subscriber waits for omni_watch/{INSTANCE}/alert[/]"
         )
         observer = Observers()
+        speech = speech_for(settings.voice, cabinet, observer)
         clock_now = SystemClock().now()
 
         def channels(clock: StreamClock) -> Sequence[Channel]:
-            speech = speech_for(settings.voice, cabinet, observer)
             mqtt = MqttChannel(
                 MqttSettings(host=LOOPBACK, port=port, instance=INSTANCE, spoken=True),
                 clock=clock,
@@ -90,9 +90,12 @@ async def _play(console: Console, settings: Settings, folder: Path) -> Mapping[s
         background: list[asyncio.Task[None]] = []
         snapshots = SnapshotFolder(folder, observer=observer)
         plan = ReplayPlan(clip=CLIP, tasks=[TASK], takes=read_teach_file(TEACHING))
-        done = await run_replay(
-            settings, plan, channels=channels, snapshots=snapshots, on_progress=_Teller(console), began_at=clock_now
-        )
+        try:
+            done = await run_replay(
+                settings, plan, channels=channels, snapshots=snapshots, on_progress=_Teller(console), began_at=clock_now
+            )
+        finally:
+            await speech.close()
         await asyncio.gather(*background)
         message = await heard.first_alert()
     return _told(console, done, message, folder)

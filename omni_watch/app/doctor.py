@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,9 +22,16 @@ from omni_watch.cabinet import Standing, State, lacking
 from omni_watch.config.settings import FeedSettings, MetricsSettings, MqttSettings, Settings, VoiceSettings
 from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ChannelError, ConfigError, ModelError, StoreError
+from omni_watch.domain.rules import Language
 from omni_watch.store.care import Health
 
 ROOM_NEEDED: Final = 200_000_000  # bytes: the database, its backups, and some weeks of snapshots
+ESPEAK: Final = "espeak-ng"
+NAMES: Final[Mapping[Language, str]] = {"en": "English", "zh": "Chinese"}
+NATURAL: Final[Mapping[Language, str]] = {  # what brings it
+    "en": "pip install piper-tts, and omni-watch models pull",
+    "zh": "omni-watch models pull",
+}
 EARLIEST: Final = 2026  # a clock before the year this was written in was never set
 
 CONFIG_WRONG: Final = 78  # EX_CONFIG, as the command line exits
@@ -61,6 +68,7 @@ class Probes:
 
     devices: Callable[[FeedSettings], Sequence[DeviceProbe]]
     speaker: Callable[[VoiceSettings], str]  # says what was found; ChannelError
+    voices: Callable[[], Mapping[Language, Sequence[str]]]  # who would speak each language, in order; ModelError
     broker: Callable[[MqttSettings], str]  # says what answered; ChannelError
     models: Callable[[], Sequence[Standing]]  # ModelError
     engine: Callable[[], Choice]  # ConfigError, ModelError
@@ -90,6 +98,7 @@ def diagnose(
         if is_quick
         else [
             check_speaker(settings.voice, probes.speaker),
+            check_voices(settings.voice, settings.language, probes.voices),
             *check_models(probes.models),
             check_engine(probes.engine),
         ]
@@ -143,6 +152,25 @@ def check_speaker(voice: VoiceSettings, speaker: Callable[[VoiceSettings], str])
         return Finding("speaker", True, speaker(voice))
     except ChannelError as error:
         return Finding("speaker", False, str(error), 'set voice.device, or voice.output = "off" to go without')
+
+
+def check_voices(
+    settings: VoiceSettings, language: Language, voices: Callable[[], Mapping[Language, Sequence[str]]]
+) -> Finding:
+    """Who speaks which language. A house whose own language nobody speaks is mute."""
+    if not settings.enabled or settings.output == "off":
+        return Finding("voices", None, "switched off in the configuration")
+    try:
+        found = voices()
+    except ModelError as error:
+        return Finding("voices", False, str(error), "omni-watch models pull")
+    what = "; ".join(f"{NAMES[each]}: {', then '.join(found[each]) or 'nobody'}" for each in found)
+    if not found[language]:
+        return Finding("voices", False, what, "apt install espeak-ng")
+    plain = [each for each in found if found[each][:1] == [ESPEAK]]
+    return Finding(
+        "voices", True, what, "; ".join(f"for a natural {NAMES[each]} voice: {NATURAL[each]}" for each in plain)
+    )
 
 
 def check_broker(mqtt: MqttSettings, broker: Callable[[MqttSettings], str]) -> Finding:

@@ -7,44 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from omni_watch.app.engines import MINICPM, Choice, abilities, choose_engine, open_cabinet, text_similarity
+from omni_watch.app.engines import open_cabinet, text_similarity
 from omni_watch.app.errands import QUIET, TEACH, ask_daemon, is_daemon_running
+from omni_watch.app.household import Planner, household_of
 from omni_watch.app.lessons import example_from, keep_lesson, lesson_from_clip
 from omni_watch.app.showing import Showing, look_once
-from omni_watch.app.wishes import TaskWish, task_from, task_of
+from omni_watch.app.told import Told
+from omni_watch.app.wishes import TaskWish, task_from
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
-from omni_watch.config.settings import FeedSettings, Settings, read_settings
-from omni_watch.config.speechbook import load_speechbook
-from omni_watch.domain.alerts import Alert, Delivery
-from omni_watch.domain.decisions import Means
+from omni_watch.config.settings import Settings, read_settings
+from omni_watch.domain.alerts import Alert, Course
 from omni_watch.domain.errors import RequestError
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, WatchWindow
 from omni_watch.domain.teaching import Label, Lesson
-from omni_watch.duplex.embedded import planner as embedded
-from omni_watch.duplex.minicpmo import planning as minicpmo
 from omni_watch.store.database import Database, open_store
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.watch import requests
-from omni_watch.watch.asking import BeQuiet, Limits
-from omni_watch.watch.briefing import BriefedTask, Plan
-from omni_watch.watch.conversing import Household, Reply, converse, note_of, talking_of
+from omni_watch.watch.asking import BeQuiet
+from omni_watch.watch.briefing import Plan
+from omni_watch.watch.conversing import Reply, converse, note_of, talking_of
 from omni_watch.watch.ledger import Mark
 from omni_watch.watch.ports import Clock, Transaction
 from omni_watch.watch.replies import Replies
-from omni_watch.watch.wording import Wording
 
 T = TypeVar("T")
 DATABASE = "omni-watch.db"
+CLI = "cli"  # who asks, unless a call says otherwise
 TALKING = "talking-cli"  # the note that keeps the conversation between two runs of the command line
-NAMES = ("Omni", "Omni Watch")  # that a sentence may begin with
 
 
 def database_path(settings: Settings) -> Path:
@@ -72,7 +69,7 @@ class House:
         self._store = store
         self._clock = clock
         self._cabinet: Cabinet = open_cabinet(settings)
-        self._choice: Choice | None = None
+        self._planner = Planner(settings, rulebook, self._cabinet)
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +127,7 @@ class House:
 
         The conversation goes on with the next call, also in another process, while its question waits.
         """
-        household = self._household(set_by)
+        household = household_of(self.settings, self.rulebook, self._cabinet, self._planner.plan, set_by=set_by)
 
         def work(tx: Transaction) -> Reply:
             now = self._clock.now()
@@ -148,35 +145,6 @@ class House:
             self.quiet()
         return reply
 
-    def _household(self, set_by: str) -> Household:
-        return Household(
-            book=load_speechbook(self.rulebook.phrasebook, self.settings.rules_dir),
-            zone=self.settings.zone,
-            feeds=tuple(feed.name for feed in self.settings.feeds),
-            names=NAMES,
-            make=self._task_of,
-            plan=lambda tx, task: self._planned(task, tx.lessons.of(task.id)),
-            set_by=set_by,
-        )
-
-    def _task_of(self, wording: Wording, limits: Limits, now: datetime) -> Task:
-        wish = TaskWish(
-            feeds=limits.feeds,
-            repeat=limits.repeat,
-            window=limits.window,
-            expires_in=limits.until - now if limits.until is not None else None,
-        )
-        return task_of(
-            wording,
-            text=wording.text,
-            task_id=requests.new_task_id(),
-            set_by="cli",
-            now=now,
-            book=self.rulebook.phrasebook,
-            similarity=text_similarity(self._cabinet),
-            wish=wish,
-        )
-
     def tasks(self) -> list[Task]:
         """Every task that was kept, oldest first, as time has made them by now."""
         return self.transact(lambda tx: (requests.settle(tx, self._clock.now()), tx.tasks.all())[1])
@@ -186,26 +154,13 @@ class House:
 
     def plan(self, task: Task) -> Plan:
         """How the engine would watch for it, on the first feed that fits; no weights are read."""
-        return self._planned(task, self.lessons(task))
-
-    def _planned(self, task: Task, lessons: Sequence[Lesson]) -> Plan:
-        if task.reminder is not None:
-            return Plan(task_id=task.id, means=(Means.CLOCK,), why=("nothing is watched: it is said at its time",))
-        rule = self.rulebook.get(task.rule) if task.rule else None
-        watching = [feed for feed in self.settings.feeds if task.watches(feed.name)]
-        plans = [
-            self._plan_on(feed, BriefedTask(task=task, rule=rule, lesson=_lesson_on(feed.name, lessons)))
-            for feed in watching
-        ]
-        if not plans:
-            plans = [self._plan_on(None, BriefedTask(task=task, rule=rule, lesson=lessons[0] if lessons else None))]
-        return max(plans, key=lambda one: len(one.means))
+        return self._planner.plan(task, self.lessons(task))
 
     def marks(self, task: Task) -> list[Mark]:
         return self.transact(lambda tx: tx.marks.of_task(task.id))
 
     def cancel(self, task_id: str) -> Task:
-        return self.transact(lambda tx: requests.cancel(tx, task_id))
+        return self.transact(lambda tx: requests.cancel(tx, task_id, by=CLI, now=self._clock.now()))
 
     def pause(self, task_id: str) -> Task:
         return self.transact(lambda tx: requests.pause(tx, task_id))
@@ -215,7 +170,7 @@ class House:
 
     def snooze(self, task_id: str, lasting: timedelta) -> Task:
         now = self._clock.now()
-        return self.transact(lambda tx: requests.snooze(tx, task_id, until=now + lasting, now=now))
+        return self.transact(lambda tx: requests.snooze(tx, task_id, until=now + lasting, by=CLI, now=now))
 
     # --- teaching ---
 
@@ -292,30 +247,30 @@ class House:
 
     # --- alerts ---
 
-    def alerts(self, limit: int = 50, task_id: str | None = None) -> list[tuple[Alert, list[Delivery]]]:
-        """Newest first, each with what became of it on every channel."""
+    def alerts(self, limit: int = 50, task_id: str | None = None) -> list[Told]:
+        """Newest first, each with what became of it, and of what was told of it on every channel."""
+        return self.transact(lambda tx: [_told(tx, alert) for alert in tx.alerts.recent(limit, task_id)])
+
+    def acknowledge(self, alert_id: str | None = None) -> Told:
+        """A person has taken note of this alert, or (None) of the last open one; how it is now."""
+        now = self._clock.now()
+
+        def work(tx: Transaction) -> Told:
+            if alert_id is None:
+                return _told(tx, requests.acknowledge_last(tx, by=CLI, now=now))
+            return _told(tx, requests.acknowledge(tx, alert_id, by=CLI, now=now))
+
+        return self.transact(work)
+
+    def acknowledge_task(self, task_id: str) -> list[Told]:
+        """The same for all open alerts of a task."""
+        now = self._clock.now()
         return self.transact(
-            lambda tx: [(alert, tx.alerts.deliveries(alert.id)) for alert in tx.alerts.recent(limit, task_id)]
+            lambda tx: [_told(tx, alert) for alert in requests.acknowledge_task(tx, task_id, by=CLI, now=now)]
         )
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         return self._store.transact(work)
-
-    def _plan_on(self, feed: FeedSettings | None, briefed: BriefedTask) -> Plan:
-        """By the engine that watches this house; None: on a feed with all senses."""
-        has_camera, has_microphone = (True, True) if feed is None else (feed.video is not None, feed.audio is not None)
-        if self._engine().kind == "embedded":
-            able = replace(abilities(self._cabinet), has_camera=has_camera, has_microphone=has_microphone)
-            return embedded.plan(briefed, able)
-        return minicpmo.plan(briefed, minicpmo.FeedSenses(has_camera=has_camera, has_microphone=has_microphone))
-
-    def _engine(self) -> Choice:
-        """The engine that a daemon would take now; one that is asked for by name is planned for without being looked
-        at, since looking at a checkpoint takes seconds."""
-        if self._choice is None:
-            is_asked = self.settings.engine.kind == MINICPM
-            self._choice = Choice(MINICPM, "it is asked for") if is_asked else choose_engine(self.settings)
-        return self._choice
 
     def _require_feed(self, name: str) -> None:
         known = [feed.name for feed in self.settings.feeds]
@@ -335,5 +290,6 @@ class House:
         return candidates[0]
 
 
-def _lesson_on(feed: str, lessons: Sequence[Lesson]) -> Lesson | None:
-    return next((lesson for lesson in lessons if lesson.feed == feed), None)
+def _told(tx: Transaction, alert: Alert) -> Told:
+    course = tx.alerts.course(alert.id) or Course(alert_id=alert.id)
+    return Told(alert=alert, course=course, deliveries=tuple(tx.alerts.deliveries(alert.id)))

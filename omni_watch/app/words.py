@@ -13,6 +13,7 @@ from omni_watch.duplex.embedded.words.ears import WordEars, WordSettings
 from omni_watch.duplex.embedded.words.models import choose_model
 from omni_watch.watch.ports import Observer, WordListener
 
+LANGUAGES: Final = ("en", "zh")  # that people are understood in
 MEMINFO: Final = Path("/proc/meminfo")
 AMPLE_MB: Final = 1 << 20  # where nobody says how much is free
 
@@ -43,6 +44,11 @@ def open_word_ears(
     return WordEars(
         WordSettings(voice_activity=voice_activity, whisper=chosen.files, languages=known), observer=observer
     )
+
+
+def spoken_languages(usual: Language) -> tuple[Language, ...]:
+    """Those that people are understood in, the usual one of the house first."""
+    return (usual, *(each for each in LANGUAGES if each != usual))
 
 
 def free_memory_mb(meminfo: Path = MEMINFO) -> int:

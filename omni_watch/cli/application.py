@@ -31,10 +31,11 @@ class RealApplication:
         clip: Path,
         *,
         tasks: Sequence[str],
+        listens: bool,
         teach: Path | None,
         on_progress: OnProgress | None,
     ) -> Mapping[str, Any]:
-        return app.replay(settings, clip, tasks=tasks, teach=teach, on_progress=on_progress)
+        return app.replay(settings, clip, tasks=tasks, listens=listens, teach=teach, on_progress=on_progress)
 
     def run_demo(self, console: Console, folder: Path | None) -> Mapping[str, Any]:
         return app.run_demo(console, folder)

@@ -21,9 +21,8 @@ from omni_watch.config.settings import EngineKind
 
 @click.command(short_help="Run a recording through the same pipeline.")
 @click.argument("clip", type=click.Path(path_type=Path))
-@click.option(
-    "--task", "tasks", multiple=True, required=True, metavar="TEXT", help="What to watch for; may be given again."
-)
+@click.option("--task", "tasks", multiple=True, metavar="TEXT", help="What to watch for; may be given again.")
+@click.option("--listen", "listens", is_flag=True, help="Do what people ask for in the clip itself.")
 @click.option(
     "--teach",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -36,22 +35,30 @@ from omni_watch.config.settings import EngineKind
     help="Which engine watches; the configuration says unless given.",
 )
 @pass_shell
-def replay(shell: Shell, clip: Path, tasks: tuple[str, ...], teach: Path | None, engine: EngineKind | None) -> None:
+def replay(
+    shell: Shell, clip: Path, tasks: tuple[str, ...], listens: bool, teach: Path | None, engine: EngineKind | None
+) -> None:
     """Run a recording through the same pipeline as live feeds, as fast as this machine can.
 
     \b
     omni-watch replay clip.mp4 --task "tell me when the kettle is full" --teach teach.json
     omni-watch replay clip.mp4 --task "every time the dog barks" --json
+    omni-watch replay clip.mp4 --listen
     omni-watch replay clip.mp4 --task "the card game is over" --engine minicpm-o --config model.toml
 
-    Nothing is kept and nobody is told; two replays of a clip give the same alerts.
+    With --listen the house hears what people say in the clip, and does what they ask for, as it does live. Nothing is
+    kept and nobody is told; two replays of a clip give the same alerts.
     """
+    if not tasks and not listens:
+        raise click.UsageError("Say with --task what to watch for, or with --listen that the clip itself says it.")
     settings = shell.settings()
     if engine is not None:
         settings = replace(settings, engine=replace(settings.engine, kind=engine))
     with _progress(shell) as on_progress:
-        document = shell.application.replay(settings, clip, tasks=tasks, teach=teach, on_progress=on_progress)
-    shell.say(document, *_warnings(document), *_asks(document), _alerts(document), _summary(document))
+        document = shell.application.replay(
+            settings, clip, tasks=tasks, listens=listens, teach=teach, on_progress=on_progress
+        )
+    shell.say(document, *_warnings(document), *_asks(document), *_events(document), _summary(document))
 
 
 @contextmanager
@@ -86,18 +93,31 @@ def _asks(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{head}{escape(task['text'])}: [yellow]{escape(ask)}[/]"
 
 
-def _alerts(document: Mapping[str, Any]) -> Table | str:
-    if not document["alerts"]:
-        return "No alerts."
-    made = table("at", "alert", "sure", "by")
-    for alert in document["alerts"]:
-        made.add_row(
-            clock_text(alert["stream_s"]),
-            escape(alert["text"]),
-            f"{alert['confidence']:.0%}",
-            ", ".join(alert["means"]),
-        )
-    return made
+Row = tuple[float, str, str, str]  # seconds into the clip, what was said or told, how sure, by what
+
+
+def _events(document: Mapping[str, Any]) -> Iterator[Table | str]:
+    """What was told, and what was asked for and answered, in the order of time."""
+    told = [_told(alert) for alert in document["alerts"]]
+    said = [row for command in document["commands"] for row in _said(command)]
+    if said or told:
+        made = table("at", "what" if said else "alert", "sure", "by")
+        for at_s, *cells in sorted((*told, *said), key=lambda row: row[0]):
+            made.add_row(clock_text(at_s), *cells)
+        yield made
+    if not told:
+        yield "No alerts."
+
+
+def _said(command: Mapping[str, Any]) -> Iterator[Row]:
+    """What somebody asked for, and what was answered."""
+    yield command["ended_s"], f"[cyan]“{escape(command['heard'])}”[/]", "", "voice"
+    if command["reply"]:
+        yield command["stream_s"], f"[dim]{escape(command['reply'])}[/]", "", ""
+
+
+def _told(alert: Mapping[str, Any]) -> Row:
+    return alert["stream_s"], escape(alert["text"]), f"{alert['confidence']:.0%}", ", ".join(alert["means"])
 
 
 def _summary(document: Mapping[str, Any]) -> str:

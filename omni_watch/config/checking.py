@@ -6,8 +6,10 @@ problems of a file are found in one pass: validators look at one field each, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -22,6 +24,8 @@ from omni_watch.domain.errors import ConfigError
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 NAME_FORM: Final = "1 to 32 of a-z, 0-9, _ and -, beginning with a letter or digit"
+
+_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -123,6 +127,13 @@ class MqttSection(Section):
     key_file: Text | None = Field(default=None, description="a key file", validate_default=True)
     retain_snapshot: bool = Field(default=False, description="true or false")
     alert_expiry_s: float = Field(default=300.0, ge=10, le=604_800, description="seconds, from 10 to 604800 (a week)")
+    discovery: Literal["device", "component", "off"] = Field(
+        default="device", description='"device", "component" or "off"'
+    )
+    discovery_prefix: str = Field(
+        default="homeassistant", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="1 to 64 of A-Z, a-z, 0-9, _ and -"
+    )
+    requests: bool = Field(default=True, description="true or false")
 
     @field_validator("host")
     @classmethod
@@ -164,6 +175,41 @@ class VoiceSection(Section):
     piper: Text | None = Field(default=None, description="the path of the piper program")
     expiry_s: float = Field(default=60.0, ge=1, le=3600, description="seconds, from 1 to 3600")
     urgent_expiry_s: float = Field(default=300.0, ge=1, le=86_400, description="seconds, from 1 to 86400")
+    quiet_hours: str | None = Field(default=None, description='hours of the day like "22:00-07:00"')
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours_are_a_span(cls, written: str | None) -> str | None:
+        if written is not None and hours_of(written) is None:
+            raise ValueError(f'found {written!r}; expected hours of the day like "22:00-07:00"')
+        return written
+
+
+class EscalationSection(Section):
+    """How an urgent alert that nobody acknowledges is told again; a rule may have its own."""
+
+    every_s: float = Field(default=60.0, ge=1, le=86_400, description="seconds, from 1 to 86400")
+    times: int = Field(default=5, ge=0, le=1000, description="a whole number from 0 (never) to 1000")
+    louder_after: int = Field(default=1, ge=1, le=1001, description="a whole number from 1 to 1001")
+    every_channel_after: int = Field(default=2, ge=1, le=1001, description="a whole number from 1 to 1001")
+
+
+class EarsSection(Section):
+    """What people say to the house."""
+
+    enabled: bool = Field(default=True, description="true or false")
+    names: list[Annotated[str, Field(pattern=r"^[^\W_][\w '-]{0,30}$")]] = Field(
+        default=["Omni", "Omni Watch"], max_length=8, description="a list of names of at most 31 letters, like Omni"
+    )
+    name_needed: bool = Field(default=False, description="true or false")
+    keep_heard: bool = Field(default=False, description="true or false")
+
+    @field_validator("name_needed")
+    @classmethod
+    def _there_is_a_name(cls, is_needed: bool, info: ValidationInfo) -> bool:
+        if is_needed and info.data.get("names") == []:
+            raise ValueError("true with no name in names; nothing could ever be asked for")
+        return is_needed
 
 
 class EngineSection(Section):
@@ -266,6 +312,8 @@ class ConfigFile(Section):
     feeds: list[FeedSection] = Field(default=[], description="[[feeds]] tables, two brackets each")
     mqtt: MqttSection = Field(default=MqttSection(), description="a [mqtt] table")
     voice: VoiceSection = Field(default=VoiceSection(), description="a [voice] table")
+    escalation: EscalationSection = Field(default=EscalationSection(), description="an [escalation] table")
+    ears: EarsSection = Field(default=EarsSection(), description="an [ears] table")
     engine: EngineSection = Field(default=EngineSection(), description="an [engine] table")
     model: ModelSection = Field(default=ModelSection(), description="a [model] table")
     models: ModelsSection = Field(default=ModelsSection(), description="a [models] table")
@@ -294,6 +342,14 @@ class ConfigFile(Section):
         if problems:
             raise ConfigError(*problems)
         return checked
+
+
+def hours_of(written: str) -> tuple[time, time] | None:
+    """`22:00-07:00` as begin and end; None when it is not that, or nothing lies between them."""
+    begins, dash, ends = (part.strip() for part in written.partition("-"))
+    if not (dash and _CLOCK.fullmatch(begins) and _CLOCK.fullmatch(ends)) or begins == ends:
+        return None
+    return time.fromisoformat(begins), time.fromisoformat(ends)
 
 
 def read_secret(path: Path) -> str:

@@ -18,10 +18,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import tzlocal
 
-from omni_watch.config.checking import ConfigFile, FeedSection, ModelSection, MqttSection, Place, read_secret
+from omni_watch.config.checking import ConfigFile, FeedSection, ModelSection, MqttSection, Place, hours_of, read_secret
 from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ConfigError
-from omni_watch.domain.rules import Language
+from omni_watch.domain.rules import Escalation, Language
+from omni_watch.domain.tasks import WatchWindow
 
 FILE_NAME: Final = "config.toml"
 SYSTEM_FILE: Final = Path("/etc/omni-watch") / FILE_NAME
@@ -80,6 +81,9 @@ class MqttSettings:
     key_file: Path | None = None
     retain_snapshot: bool = False
     alert_expiry_s: float = 300.0
+    discovery: Literal["device", "component", "off"] = "device"  # how Home Assistant is told of the house
+    discovery_prefix: str = "homeassistant"
+    requests: bool = True  # whether anything may be asked of the house over MQTT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,17 @@ class VoiceSettings:
     piper: Path | None = None  # None: found beside our Python or on the path
     expiry_s: float = 60.0
     urgent_expiry_s: float = 300.0
+    quiet_hours: WatchWindow | None = None  # in which only urgent alerts are spoken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarsSettings:
+    """What people say to the house."""
+
+    enabled: bool = True
+    names: tuple[str, ...] = ("Omni", "Omni Watch")  # that a sentence may begin with
+    is_name_needed: bool = False  # only sentences that begin with one are for us
+    keep_heard: bool = False  # what was heard and answered is written to a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +185,8 @@ class Settings:
     feeds: tuple[FeedSettings, ...]
     mqtt: MqttSettings
     voice: VoiceSettings
+    escalation: Escalation  # of urgent alerts, where a rule does not say otherwise
+    ears: EarsSettings
     engine: EngineSettings
     model: ModelSettings
     retention: RetentionSettings
@@ -264,6 +281,9 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "key_file": _plain(mqtt.key_file),
             "retain_snapshot": mqtt.retain_snapshot,
             "alert_expiry_s": mqtt.alert_expiry_s,
+            "discovery": mqtt.discovery,
+            "discovery_prefix": mqtt.discovery_prefix,
+            "requests": mqtt.requests,
         },
         "voice": {
             "enabled": voice.enabled,
@@ -274,6 +294,14 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "piper": _plain(voice.piper),
             "expiry_s": voice.expiry_s,
             "urgent_expiry_s": voice.urgent_expiry_s,
+            "quiet_hours": voice.quiet_hours and f"{voice.quiet_hours.begins:%H:%M}-{voice.quiet_hours.ends:%H:%M}",
+        },
+        "escalation": asdict(settings.escalation),
+        "ears": {
+            "enabled": settings.ears.enabled,
+            "names": list(settings.ears.names),
+            "name_needed": settings.ears.is_name_needed,
+            "keep_heard": settings.ears.keep_heard,
         },
         "engine": {"kind": settings.engine.kind, "threads": settings.engine.threads},
         "model": asdict(settings.model)
@@ -298,10 +326,11 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
     checked = ConfigFile.check(raw, place)
     house, voice = checked.house, checked.voice
     state_dir = _folder(house.state_dir, place) or _default_state_dir(variables)
+    zone = house.zone or tzlocal.get_localzone_name()
     return Settings(
         instance=house.instance or host_slug(socket.gethostname()),
         language=house.language,
-        zone=house.zone or tzlocal.get_localzone_name(),
+        zone=zone,
         state_dir=state_dir,
         models_dir=_folder(checked.models.folder, place) or _default_models_dir(variables),
         rules_dir=_folder(checked.rules.folder, place),
@@ -316,6 +345,14 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             piper=_folder(voice.piper, place),
             expiry_s=voice.expiry_s,
             urgent_expiry_s=voice.urgent_expiry_s,
+            quiet_hours=_hours(voice.quiet_hours, zone),
+        ),
+        escalation=Escalation(**checked.escalation.model_dump()),
+        ears=EarsSettings(
+            enabled=checked.ears.enabled,
+            names=tuple(checked.ears.names),
+            is_name_needed=checked.ears.name_needed,
+            keep_heard=checked.ears.keep_heard,
         ),
         engine=EngineSettings(kind=checked.engine.kind, threads=checked.engine.threads),
         model=_model(checked.model, place),
@@ -327,6 +364,11 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
         service=_service(variables),
         origin=origin,
     )
+
+
+def _hours(written: str | None, zone: str) -> WatchWindow | None:
+    span = None if written is None else hours_of(written)
+    return None if span is None else WatchWindow(begins=span[0], ends=span[1], zone=zone)
 
 
 def _feed(section: FeedSection) -> FeedSettings:
@@ -353,6 +395,9 @@ def _mqtt(section: MqttSection) -> MqttSettings:
         key_file=_optional_path(section.key_file),
         retain_snapshot=section.retain_snapshot,
         alert_expiry_s=section.alert_expiry_s,
+        discovery=section.discovery,
+        discovery_prefix=section.discovery_prefix,
+        requests=section.requests,
     )
 
 

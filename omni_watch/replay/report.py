@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from omni_watch.domain.alerts import Alert
+from omni_watch.domain.rules import Language
 from omni_watch.domain.tasks import Task
 from omni_watch.watch.briefing import Plan
 
@@ -40,15 +42,44 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A request that was spoken in the recording; also one that could not be done."""
+
+    stream_s: float  # when it was carried out
+    ended_s: float  # when its last word was said
+    heard: str
+    language: Language  # of the reply
+    op: str  # "add", "cancel", …
+    task_ids: Sequence[str]  # that were added or changed, or are asked about
+    reply: str
+    is_done: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "stream_s": round(self.stream_s, 3),
+            "ended_s": round(self.ended_s, 3),
+            "heard": self.heard,
+            "language": self.language,
+            "op": self.op,
+            "task_id": self.task_ids[0] if self.task_ids else None,
+            "task_ids": list(self.task_ids),
+            "reply": self.reply,
+            "is_done": self.is_done,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
     """One finished replay."""
 
     clip: str
     duration_s: float
+    began_at: datetime
     engine: str
     warnings: Sequence[str]  # what a person should know before trusting it
     tasks: Sequence[Task]
     plans: Sequence[Plan]
+    commands: Sequence[Command]
     alerts: Sequence[Alert]
     tally: Tally
     wall_s: float
@@ -62,7 +93,8 @@ class Replayed:
             "duration_s": round(self.duration_s, 3),
             "engine": self.engine,
             "warnings": list(self.warnings),
-            "tasks": [_task(task, plans[task.id]) for task in self.tasks],
+            "tasks": [_task(task, plans[task.id], self.began_at) for task in self.tasks],
+            "commands": [command.as_json() for command in self.commands],
             "alerts": [_alert(alert) for alert in self.alerts],
             "units": {"count": self.tally.units, "missed": self.tally.missed, "step_ms": self.tally.step_ms()},
             "wall_s": round(self.wall_s, 3),
@@ -73,13 +105,13 @@ class Replayed:
         return document
 
 
-def _task(task: Task, plan: Plan) -> dict[str, Any]:
+def _task(task: Task, plan: Plan, began_at: datetime) -> dict[str, Any]:
     return {
         "id": task.id,
         "text": task.text,
         "means": [means.value for means in plan.means],
         "set_by": task.set_by,
-        "set_at_s": 0.0,
+        "set_at_s": round((task.set_at - began_at).total_seconds(), 3),
         "state": task.state.value,
         "rule": task.rule,
         "repeat": task.repeat.value,

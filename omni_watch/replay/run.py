@@ -6,7 +6,7 @@ recording give the same alerts.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from omni_watch.domain.alerts import Alert
@@ -26,16 +26,17 @@ async def replay(
     heartbeat: Heartbeat,
     *,
     clock: SteppedClock,
-    settle: Callable[[], Awaitable[None]],
+    settle: Callable[[], Awaitable[Sequence[Alert]]],
+    hear: Callable[[Unit], Awaitable[None]] | None,
     tell: Callable[[], Awaitable[None]],
     pace: Callable[[Unit], Awaitable[None]] | None,
     on_unit: Callable[[Unit], None],
 ) -> list[Alert]:
     """The alerts of a recording, in order.
 
-    `settle` does what time alone does to tasks (cooldowns, expiry) and is called before each unit; `tell` returns
-    once every alert committed so far was delivered or given up. `pace` may hold each unit back, to replay at the speed
-    of life.
+    `settle` does what time alone does to tasks (cooldowns, expiry, reminders) and is called before each unit; then
+    `hear`, which does what people ask for in the recording. `tell` returns once every alert committed so far was
+    delivered or given up. `pace` may hold each unit back, to replay at the speed of life.
 
     Raises:
         FeedError: nothing in the recording can be decoded.
@@ -46,8 +47,10 @@ async def replay(
         if pace is not None:
             await pace(unit)
         clock.advance_to(unit.end_s)
-        await settle()
-        told = await heartbeat.beat(unit)
+        told = [*await settle()]
+        if hear is not None:
+            await hear(unit)
+        told += await heartbeat.beat(unit)
         if told:
             alerts += told
             await tell()

@@ -7,11 +7,24 @@ and states is decided here and can be tested in virtual time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from omni_watch.domain.units import FEED_MOVES, SAMPLES_PER_UNIT, UNIT_S, FeedState, Gap, GapCause, Sense, Unit
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_watch.domain.units import (
+    FEED_MOVES,
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_UNIT,
+    UNIT_S,
+    FeedState,
+    Gap,
+    GapCause,
+    Sense,
+    Unit,
+)
 from omni_watch.sensing.aligner import AlignerState, Alignment, GridBlock, Picture, settled_s, take, units_until
 from omni_watch.sensing.capture import Block, Finished, Item, Lost, Notice, Opened, Opening
 from omni_watch.sensing.timeline import SoundTrack
@@ -19,6 +32,10 @@ from omni_watch.watch.ports import FeedObserver
 
 HOLD_S: Final = 0.5  # a unit waits this long after its end for what is late
 STALE_AFTER_S: Final = 5.0
+
+OnSound = Callable[[float, NDArray[np.float32]], None]
+"""Takes a block of sound: the feed's timeline in seconds at its first sample, and [n] samples, mono, 16 kHz. Must
+return at once; loop thread."""
 
 
 def moved(state: FeedState | None, to: FeedState) -> FeedState:
@@ -54,10 +71,13 @@ class Assembly:
         observer: FeedObserver,
         frames_per_unit: int = 1,
         may_repeat: bool = False,
+        on_sound: OnSound | None = None,
     ) -> None:
-        """`senses`: those that have a device. `may_repeat`: pictures may repeat for long (a rendered clip)."""
+        """`senses`: those that have a device. `may_repeat`: pictures may repeat for long (a rendered clip). `on_sound`
+        is given every block as it comes, before its second is over."""
         self._feed = feed
         self._observer = observer
+        self._on_sound = on_sound
         self._how = Alignment(
             feed=feed,
             origin_s=origin_s,
@@ -95,6 +115,8 @@ class Assembly:
                 self._came(Sense.HEARING, now_s)
                 block = self._track.place(item.at_s, item.samples)
                 late_blocks += self._is_late(block)
+                if block is not None and self._on_sound is not None:
+                    self._on_sound(self._how.origin_s + block.position / SAMPLE_RATE_HZ, block.samples)
                 self._state = take(self._state, self._how, [block] if block else [])
             else:
                 self._notice(item)

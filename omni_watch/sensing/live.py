@@ -10,7 +10,7 @@ from typing import Final
 from tenacity.wait import wait_base
 
 from omni_watch.domain.units import Sense, Unit
-from omni_watch.sensing.assembly import Assembly
+from omni_watch.sensing.assembly import Assembly, OnSound
 from omni_watch.sensing.capture import PAUSES, CaptureThread, Device, Mailbox
 from omni_watch.watch.ports import Clock, FeedObserver
 
@@ -31,8 +31,10 @@ class LiveFeed:
         frames_per_unit: int = 1,
         may_repeat: bool = False,
         pauses: wait_base = PAUSES,
+        on_sound: OnSound | None = None,
     ) -> None:
-        """No two devices give the same sense. `may_repeat`: pictures may repeat for long (a clip, not a camera)."""
+        """No two devices give the same sense. `may_repeat`: pictures may repeat for long (a clip, not a camera).
+        `on_sound`: see `Assembly`."""
         self.name = name
         self._clock = clock
         self._observer = observer
@@ -43,6 +45,7 @@ class LiveFeed:
         self._threads: list[CaptureThread] = []
         self._devices = devices
         self._pauses = pauses
+        self._on_sound = on_sound
         self._waiting: deque[Unit] = deque()
         self._changed = asyncio.Event()  # a unit waits, or the worker has ended
         self._worker: asyncio.Task[None] | None = None
@@ -92,6 +95,7 @@ class LiveFeed:
             observer=self._observer,
             frames_per_unit=self._frames_per_unit,
             may_repeat=self._may_repeat,
+            on_sound=self._on_sound,
         )
         self._worker = asyncio.create_task(self._assemble(assembly), name=f"units of {self.name}")
         self._worker.add_done_callback(lambda _: self._changed.set())

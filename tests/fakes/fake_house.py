@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from omni_watch.app.doctor import Finding
+from omni_watch.app.told import Told
 from omni_watch.cli.ports import House, OnProgress, OnUnits
 from omni_watch.config.settings import Settings, read_settings
-from omni_watch.domain.alerts import Alert, Delivery
+from omni_watch.domain.alerts import AlertState
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import RequestError
 from omni_watch.domain.regions import Region
@@ -27,8 +28,6 @@ from omni_watch.watch.conversing import Reply, Talking
 from omni_watch.watch.ledger import Mark
 from omni_watch.watch.ports import Observer
 from tests.fakes.fake_clock import NOON
-
-Told = tuple[Alert, Sequence[Delivery]]
 
 
 class FakeHouse:
@@ -156,7 +155,16 @@ class FakeHouse:
         self.was_hushed = True
 
     def alerts(self, limit: int, task_id: str | None = None) -> list[Told]:
-        return [told for told in self.told if task_id in (None, told[0].task_id)][:limit]
+        return [told for told in self.told if task_id in (None, told.alert.task_id)][:limit]
+
+    def acknowledge(self, alert_id: str | None) -> Told:
+        meant = next((told for told in self.told if alert_id in (None, told.alert.id)), None)
+        if meant is None:
+            raise RequestError(f"there is no alert {alert_id!r}")
+        return replace(meant, course=meant.course.to(AlertState.ACKNOWLEDGED, at=NOON, by="cli"))
+
+    def acknowledge_task(self, task_id: str) -> list[Told]:
+        return [self.acknowledge(told.alert.id) for told in self.alerts(99, task_id)]
 
     def _keep(self, task: Task) -> Task:
         self.kept[task.id] = task
@@ -207,10 +215,19 @@ class FakeApplication:
         clip: Path,
         *,
         tasks: Sequence[str],
+        listens: bool,
         teach: Path | None,
         on_progress: OnProgress | None,
     ) -> Mapping[str, Any]:
-        self._ask("replay", clip=clip, tasks=tuple(tasks), teach=teach, is_progress_wanted=on_progress is not None)
+        is_progress_wanted = on_progress is not None
+        self._ask(
+            "replay",
+            clip=clip,
+            tasks=tuple(tasks),
+            listens=listens,
+            teach=teach,
+            is_progress_wanted=is_progress_wanted,
+        )
         if on_progress is not None:
             on_progress(27.0, 40.0)
         return self.replayed

@@ -39,6 +39,8 @@ def main(mode: str) -> None:
         heard += len(body) // 2
         if message["do"] == "ping":
             say(**{"is": "alive", "waiting": 2, "job": 7 if mode == "stuck" else 0})
+        if message["do"] == "settle":
+            say(**{"is": "settled", "mark": message["mark"]})
         if message["do"] == "expect":
             say(**{"is": "heard", "feed": "words", "start_s": 0.0, "end_s": 1.0, "text": repr(message["words"]),
                    "language": "en", "confidence": 1.0, "alternatives": [], "is_cut": False})  # fmt: skip

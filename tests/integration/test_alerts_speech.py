@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from omni_watch.alerts.piper import PiperVoice, find_piper
 from omni_watch.alerts.player import NoDeviceError, find_output
 from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker
-from omni_watch.alerts.speech import (
-    EspeakVoice,
-    PiperVoice,
-    Speech,
-    SpeechSettings,
-    find_piper,
-    make_speech,
-    run_program,
-)
+from omni_watch.alerts.speech import EspeakVoice, Speech, SpeechSettings, make_speech, run_program
 from omni_watch.alerts.voice import VoiceChannel
 from omni_watch.alerts.wav import Sound
 from omni_watch.cabinet import Cabinet
@@ -95,22 +91,61 @@ async def test_a_language_that_nobody_speaks_is_explained() -> None:
         await EspeakVoice().synthesize("nuqneH", "qqq")
 
 
-async def test_piper_reads_english_in_its_own_program(cabinet: Cabinet) -> None:
+@asynccontextmanager
+async def piper_of(cabinet: Cabinet, observer: FakeObserver | None = None) -> AsyncIterator[PiperVoice]:
     program = find_piper()
     assert program is not None, "piper-tts is not installed; `make setup` installs it"
-    voice = PiperVoice(program, cabinet.path("voice-en"))
-    sound = Sound.from_wav(await voice.synthesize("The kettle is full.\nCome and see.", "en"))
+    voice = PiperVoice(program, cabinet.path("voice-en"), observer or FakeObserver())
+    try:
+        yield voice
+    finally:
+        await voice.close()
+
+
+async def test_piper_reads_english_in_its_own_program(cabinet: Cabinet) -> None:
+    async with piper_of(cabinet) as voice:
+        sound = Sound.from_wav(await voice.synthesize("The kettle is full.\nCome and see.", "en"))
     assert sound.rate_hz == 22_050
     assert 1.2 <= sound.duration_s <= 4.0
     assert loudness(sound) > 0.02
     assert "piper" not in sys.modules, "its licence lets us run it, not import it"
 
 
+async def test_piper_stays_for_many_sentences_and_comes_back_when_it_was_killed(cabinet: Cabinet) -> None:
+    short, long = "Okay.", "I will tell you when the kettle is full, and when the elevator has come."
+    observer = FakeObserver()
+    async with piper_of(cabinet, observer) as voice:
+        first = await voice.synthesize(short, "en")
+        process = psutil.Process(voice.resident.pid)
+        folder = Path(process.cmdline()[-1])
+        for turn in range(10):
+            asking = asyncio.create_task(voice.synthesize(long, "en"))
+            while not voice.resident.is_at_work and turn % 2 == 0:  # noqa: ASYNC110  cancelled at work, and before
+                await asyncio.sleep(0)
+            asking.cancel()
+            sounds = [Sound.from_wav(await voice.synthesize(text, "en")) for text in (short, long)]
+            assert sounds[0].duration_s < 1.2 < 2.0 < sounds[1].duration_s, turn
+        assert psutil.Process(voice.resident.pid) == process
+        assert os.listdir(folder) == [], "what was read is gone"  # noqa: PTH208
+
+        process.kill()
+        async with asyncio.timeout(30):
+            while len(observer.named("voice.started")) < 2 or voice.resident.is_being_mended:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert Sound.from_wav(await voice.synthesize(short, "en")).duration_s < 1.2
+        assert first
+        second = psutil.Process(voice.resident.pid)
+        assert second != process
+    assert not second.is_running()
+    assert not os.path.exists(folder)  # noqa: ASYNC240, PTH110
+
+
 async def test_piper_without_its_model_is_replaced_by_espeak(tmp_path: Path) -> None:
     observer = FakeObserver()
     speech = make_speech(SpeechSettings(piper_model=tmp_path / "no-such.onnx"), observer)
     assert Sound.from_wav(await speech.synthesize("The kettle is full.", "en")).duration_s > 0.5
-    assert [fields["voice"] for fields in observer.named("voice.failed")] == ["piper"]
+    assert {fields["voice"] for fields in observer.named("voice.failed")} == {"piper"}
+    await speech.close()
 
 
 async def test_a_program_that_is_missing_hangs_or_fails_is_named() -> None:

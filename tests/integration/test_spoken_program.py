@@ -68,6 +68,17 @@ async def test_sound_goes_there_and_what_was_heard_comes_back() -> None:
     assert observer.named("words.behind") == [{"feed": "hall", "seconds": 15_995.0}]
 
 
+async def test_who_can_wait_is_told_when_all_was_heard() -> None:
+    heard = list[Hearing]()
+    listener = ears("well", FakeObserver())
+    async with running(listener, heard):
+        for second in range(3):
+            listener.hear("hall", float(second), SECOND)
+            async with asyncio.timeout(20):
+                await listener.settled()
+            assert sum(isinstance(each, Unheard) for each in heard) == second + 1
+
+
 async def test_nothing_that_was_heard_is_told_to_who_writes_logs() -> None:
     observer, heard = FakeObserver(), list[Hearing]()
     listener = ears("well", observer)
@@ -218,6 +229,20 @@ async def test_whole_units_may_be_handed_in_as_well(cabinet: Cabinet) -> None:
         for second, unit in enumerate(sound.reshape(-1, 16_000)):
             listener.hear("kitchen", float(second), unit)
         await until(lambda: any(isinstance(each, Heard) for each in heard), 60)
+
+
+async def test_a_recording_waits_for_its_words(cabinet: Cabinet) -> None:
+    heard = list[Hearing]()
+    listener = open_word_ears(cabinet, ("en",), FakeObserver())
+    assert not isinstance(listener, Deaf)
+    speech = in_a_room(espeak("Tell me when the water is boiling."), np.random.default_rng(0))
+    sound = np.concatenate([speech, np.zeros(-len(speech) % 16_000 + 16_000, np.float32)])
+    async with running(listener, heard), asyncio.timeout(120):
+        for second, unit in enumerate(sound.reshape(-1, 16_000)):
+            listener.hear("clip", float(second), unit)
+            await listener.settled()
+        (told,) = (each for each in heard if isinstance(each, Heard))
+    assert wording(told.text) == "tell me when the water is boiling"
 
 
 async def test_the_program_ends_when_nobody_listens_any_more(cabinet: Cabinet) -> None:

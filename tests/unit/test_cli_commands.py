@@ -14,9 +14,10 @@ import pytest
 from rich.console import Console
 
 from omni_watch.app.doctor import Finding
+from omni_watch.app.told import Told
 from omni_watch.cli import run_command
 from omni_watch.cli.shell import Shell
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, Course, Delivery, DeliveryState, Transition
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import ConfigError, FeedError, StoreError
 from omni_watch.domain.rules import Priority, Repeat
@@ -287,7 +288,10 @@ class TestAlerts:
         sent = Delivery(
             alert_id=alert.id, channel="mqtt", state=DeliveryState.SENT, attempts=1, due_at=NOON, expires_at=expires_at
         )
-        terminal.house.told.append((alert, [sent, replace(sent, channel="voice", state=DeliveryState.EXPIRED)]))
+        again = replace(sent, number=1, transition=Transition.REPEAT)
+        missed = replace(sent, channel="voice", state=DeliveryState.EXPIRED)
+        course = Course(alert_id=alert.id, repeats=1)
+        terminal.house.told.append(Told(alert=alert, course=course, deliveries=(sent, missed, again)))
 
     def test_alerts_are_listed_in_local_time_with_what_became_of_them(self, terminal: Terminal) -> None:
         self.tell(terminal)
@@ -296,7 +300,8 @@ class TestAlerts:
 
         assert "2026-11-22 13:00:00" in out
         assert "The kettle is full." in out
-        assert "mqtt sent, voice expired" in out
+        assert "open" in out
+        assert "mqtt sent ×2, voice expired" in out
         assert "93%" in out
 
     def test_alerts_for_a_script_carry_everything(self, terminal: Terminal) -> None:
@@ -305,7 +310,20 @@ class TestAlerts:
         (alert,) = terminal.type("alerts", "list", "--task", "kettle", "--json").document["alerts"]
 
         assert alert["decided_at"] == "2026-11-22T12:00:00.000Z"
-        assert [delivery["state"] for delivery in alert["deliveries"]] == ["sent", "expired"]
+        assert [delivery["state"] for delivery in alert["deliveries"]] == ["sent", "expired", "sent"]
+        assert [delivery["transition"] for delivery in alert["deliveries"]] == ["alert", "alert", "repeat"]
+        assert (alert["state"], alert["repeats"], alert["closed_by"]) == ("open", 1, None)
+
+    @pytest.mark.parametrize("words", [("alerts", "ack"), ("alerts", "ack", "task1-1"), ("task", "ack", "kettle")])
+    def test_an_alert_is_acknowledged_and_said_to_be(self, terminal: Terminal, words: tuple[str, ...]) -> None:
+        self.tell(terminal)
+
+        assert terminal.type(*words).out == "task1-1  The kettle is full.  acknowledged by cli\n"
+        (alert,) = terminal.type(*words, "--json").document["alerts"]
+        assert (alert["state"], alert["closed_by"]) == ("acknowledged", "cli")
+
+    def test_what_was_never_told_cannot_be_acknowledged(self, terminal: Terminal) -> None:
+        assert terminal.type("alerts", "ack", "k9-1").code == 1
 
     def test_companions_can_be_asked_to_be_quiet(self, terminal: Terminal) -> None:
         assert terminal.type("quiet").out == "Quiet. Alerts will still be told.\n"
@@ -326,6 +344,7 @@ class TestReplay:
             {"id": "a", "text": KETTLE, "means": ["taught"], "ask": ""},
             {"id": "b", "text": "the oven", "means": [], "ask": "Show me what hot looks like."},
         ],
+        "commands": [],
         "alerts": [
             {"id": "a-1", "stream_s": 27.0, "text": "The kettle is full.", "confidence": 0.93, "means": ["taught"]}
         ],
@@ -375,7 +394,35 @@ class TestReplay:
         assert "No alerts." in terminal.type("replay", "kettle.mp4", "--task", KETTLE).out
 
     def test_a_replay_needs_something_to_watch_for(self, terminal: Terminal) -> None:
-        assert terminal.type("replay", "kettle.mp4").code == 2
+        outcome = terminal.type("replay", "kettle.mp4")
+        assert outcome.code == 2
+        assert "--listen" in outcome.err
+
+    def test_what_was_heard_and_answered_stands_between_the_alerts_where_it_was_said(self, terminal: Terminal) -> None:
+        said = {
+            "stream_s": 28.0,
+            "ended_s": 26.4,
+            "heard": "Tell me when the [dog] barks",
+            "language": "en",
+            "op": "add",
+            "task_id": "t1",
+            "reply": "Okay. I'll listen for it.",
+        }
+        late = self.DOCUMENT["alerts"][0] | {"stream_s": 29.0, "text": "The dog is barking."}
+        terminal.application.replayed = self.DOCUMENT | {
+            "commands": [said],
+            "alerts": [*self.DOCUMENT["alerts"], late],
+        }
+
+        outcome = terminal.type("replay", "kettle.mp4", "--listen")
+
+        assert outcome.code == 0
+        in_order = ("“Tell me when the [dog] barks”", "The kettle is full.", "Okay. I'll listen", "The dog is barking.")
+        places = [outcome.out.find(words) for words in in_order]
+        assert -1 not in places
+        assert places == sorted(places)
+        asked = dict(terminal.application.asked)["replay"]
+        assert (asked["listens"], asked["tasks"]) == (True, ())
 
 
 class TestDoctor:

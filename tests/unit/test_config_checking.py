@@ -130,6 +130,13 @@ WRONG = {
     feed('video = "rtsp://anna:pw@cam/1"\nuser = "anna"'): (
         "feeds.porch.user: the address in video has a user already; keep one of the two"
     ),
+    '[voice]\nquiet_hours = "22-7"': (
+        "voice.quiet_hours: found '22-7'; expected hours of the day like \"22:00-07:00\""
+    ),
+    '[voice]\nquiet_hours = "22:00-22:00"': (
+        "voice.quiet_hours: found '22:00-22:00'; expected hours of the day like \"22:00-07:00\""
+    ),
+    "[escalation]\nevery_s = 0": "escalation.every_s: found 0; expected seconds, from 1 to 86400",
     feed('password_file = "p"\nvideo = "rtsp://cam/1"'): (
         "feeds.porch.password_file: set without user; give the user too"
     ),

@@ -28,6 +28,7 @@ from omni_watch.app.doctor import (
     check_services,
     check_speaker,
     check_state_dir,
+    check_voices,
     diagnose,
 )
 from omni_watch.app.engines import Choice
@@ -145,6 +146,37 @@ class TestSpeaker:
     @pytest.mark.parametrize("voice", [replace(VOICE, enabled=False), replace(VOICE, output="off")])
     def test_a_speaker_that_is_not_wanted_is_not_asked(self, voice: VoiceSettings) -> None:
         assert check_speaker(voice, failing(AssertionError("asked"))).ok is None
+
+
+class TestVoices:
+    VOICE = VoiceSettings(folder=Path("/spoken"))
+
+    def found(self, language: str, english: Sequence[str], chinese: Sequence[str]) -> Finding:
+        return check_voices(self.VOICE, language, lambda: {"en": english, "zh": chinese})
+
+    def test_natural_voices_need_nothing_done(self) -> None:
+        assert self.found("en", ["piper", "espeak-ng"], ["kokoro", "espeak-ng"]) == Finding(
+            "voices", True, "English: piper, then espeak-ng; Chinese: kokoro, then espeak-ng"
+        )
+
+    def test_a_language_with_the_plain_voice_only_works_and_is_told_what_would_be_better(self) -> None:
+        found = self.found("en", ["espeak-ng"], ["espeak-ng"])
+
+        assert found.ok is True
+        assert "natural English voice: pip install piper-tts" in found.do
+        assert "natural Chinese voice: omni-watch models pull" in found.do
+
+    def test_a_house_whose_own_language_nobody_speaks_is_mute(self) -> None:
+        assert self.found("en", ["piper"], []).ok is True
+        assert self.found("zh", ["piper"], []) == Finding(
+            "voices", False, "English: piper; Chinese: nobody", "apt install espeak-ng"
+        )
+
+    def test_a_damaged_model_is_told(self) -> None:
+        assert check_voices(self.VOICE, "en", failing(ModelError("voice-en has other bytes"))).ok is False
+
+    def test_a_house_that_does_not_speak_needs_none(self) -> None:
+        assert check_voices(replace(self.VOICE, output="off"), "en", failing(AssertionError("asked"))).ok is None
 
 
 class TestBroker:
@@ -413,6 +445,7 @@ class TestExamination:
         return Probes(
             devices=lambda feed: devices,
             speaker=lambda voice: "USB Audio",
+            voices=lambda: {"en": ["piper", "espeak-ng"], "zh": ["kokoro", "espeak-ng"]},
             broker=lambda mqtt: "MQTT 5",
             models=lambda: [standing("a")],
             engine=lambda: Choice("embedded", "model.path names no checkpoint"),
@@ -443,6 +476,7 @@ class TestExamination:
             "feed hall",
             "broker",
             "speaker",
+            "voices",
             "models",
             "engine",
         ]

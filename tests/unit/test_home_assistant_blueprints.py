@@ -23,11 +23,11 @@ class Loader(yaml.SafeLoader):
     """YAML in which `!input x` is what the input x has by default."""
 
 
-def _input(loader: Loader, node: yaml.ScalarNode) -> str:
+def _as_input(loader: Loader, node: yaml.ScalarNode) -> str:
     return f"<{loader.construct_scalar(node)}>"
 
 
-Loader.add_constructor("!input", _input)
+Loader.add_constructor("!input", _as_input)
 
 
 def blueprint(name: str) -> dict[str, Any]:

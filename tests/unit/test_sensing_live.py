@@ -187,3 +187,25 @@ async def test_leaving_the_loop_over_units_stops_the_devices() -> None:
 def test_a_feed_that_can_never_work_is_refused_before_anything_is_opened() -> None:
     with pytest.raises(FeedError, match=r"did you mean rtsp\?"):
         open_feed("porch", "rstp://cam/1", "stream", clock=FakeClock(), observer=FakeObserver())
+
+
+async def test_sound_is_handed_over_block_by_block_before_its_second_is_over() -> None:
+    clock, heard = FakeClock(), list[tuple[float, int]]()
+    microphone = FakeDevice(Sense.HEARING)
+    feed = LiveFeed(
+        "den",
+        [microphone],
+        clock=clock,
+        observer=FakeObserver(),
+        pauses=wait_fixed(0),
+        on_sound=lambda start_s, samples: heard.append((start_s, len(samples))),
+    )
+    begun_s = clock.monotonic()
+    for block in range(24):
+        microphone.script.put([Block(begun_s + block * 0.05, np.full(800, 0.25, np.float32))])
+    microphone.script.put(None)
+    async with asyncio.timeout(LIMIT_S):
+        units = [unit async for unit in feed.units()]
+    assert units == []  # no second of the clock has passed
+    assert [round(start_s - begun_s, 4) for start_s, _ in heard] == [round(block * 0.05, 4) for block in range(24)]
+    assert {count for _, count in heard} == {800}

@@ -139,3 +139,23 @@ def test_each_feed_has_a_trial_of_its_own() -> None:
     backlog.offer("attic", utterance(0))
     backlog.withdraw("hall")
     assert taken(backlog).feed == "attic"
+
+
+def idle(backlog: Backlog) -> bool:
+    return backlog.is_idle
+
+
+def test_it_is_idle_when_nothing_is_left_to_recognise_on_trial_or_for_good() -> None:
+    backlog = Backlog()
+    assert idle(backlog)
+    backlog.offer("hall", utterance(0))
+    assert not idle(backlog), "a trial waits"
+    taken(backlog)
+    assert not idle(backlog), "it is in work"
+    backlog.done([words()])
+    assert idle(backlog), "it is done, and nobody knows yet whether it was all"
+    backlog.settle("hall", utterance(1))
+    assert not idle(backlog)
+    taken(backlog)
+    backlog.done([])
+    assert idle(backlog)

@@ -44,6 +44,15 @@ class Backlog:
         """How many utterances that are all wait."""
         return len(self._waiting)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is in work, on trial or for good."""
+        return (
+            not self._waiting
+            and self.running is None
+            and all(trial.transcripts is not None for trial in self._trials.values())
+        )
+
     def offer(self, feed: str, utterance: Utterance) -> None:
         """This may be all; recognise it on trial when there is time."""
         self.withdraw(feed)

@@ -91,6 +91,9 @@ class WordEars:
         self._waiting_samples = 0
         self._dropped: dict[str, int] = {}  # samples since they were last told
         self._to_say: deque[bytes] = deque()
+        self._last_mark = 0
+        self._settling: dict[int, asyncio.Future[None]] = {}  # by mark: who waits until all was recognised
+        self._unasked: deque[int] = deque()  # marks that the program was not told yet
         self._something = asyncio.Event()
         self.pid: int | None = None  # of the program while it runs
         self.waiting = 0  # utterances that wait to be recognised, as last told
@@ -115,6 +118,17 @@ class WordEars:
             self._hot_words = words
             if self.pid is not None:  # otherwise it is told when it starts
                 self._send({"do": "expect", "words": words})
+
+    async def settled(self) -> None:
+        self._last_mark += 1
+        mark = self._last_mark
+        self._settling[mark] = done = asyncio.get_running_loop().create_future()
+        self._unasked.append(mark)
+        self._something.set()
+        try:
+            await done
+        finally:
+            del self._settling[mark]
 
     async def run(self, deliver: Callable[[Hearing], None]) -> None:
         process = await self._started()
@@ -160,16 +174,23 @@ class WordEars:
             await self._something.wait()
             self._something.clear()
             with suppress(ConnectionError):  # it died; whoever reads says so
-                while self._to_say or self._blocks:
+                while self._to_say or self._blocks or self._unasked:
                     process.stdin.write(self._next_bytes())
                     await process.stdin.drain()
 
     def _next_bytes(self) -> bytes:
         if self._to_say:
             return self._to_say.popleft()
+        if not self._blocks:
+            return packed({"do": "settle", "mark": self._unasked.popleft()})
         feed, start_s, samples = self._blocks.popleft()
         self._waiting_samples -= len(samples)
         return packed({"do": "hear", "feed": feed, "at_s": start_s}, sound_bytes(samples))
+
+    def is_settled(self, mark: int) -> None:
+        """The program has recognised all that it was given before this mark. For `_Life`."""
+        if (waiting := self._settling.get(mark)) is not None and not waiting.done():
+            waiting.set_result(None)
 
     async def _look_after(self, life: _Life) -> None:
         """Tell what was dropped, and end a program that hangs. Counted in ticks, so that a machine that slept, or a
@@ -211,6 +232,8 @@ class _Life:
                     ears.waiting = message["waiting"]
                     self._job_ticks = self._job_ticks if message["job"] == self._job else 0
                     self._job = message["job"]
+                case "settled":
+                    ears.is_settled(message["mark"])
                 case "failed":
                     raise ModelError(message["why"], can_retry=message["can_retry"])
                 case _:

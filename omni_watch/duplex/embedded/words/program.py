@@ -44,9 +44,10 @@ class Program:
         self._recognizer = recognizer
         self._answers = answers
         self._listening: dict[str, FeedListening] = {}  # listening thread only
-        self._changed = threading.Condition()  # of the three below, and of what is written
+        self._changed = threading.Condition()  # of what follows, and of what is written
         self._backlog = Backlog()
         self._hot_words: Mapping[Language, Sequence[str]] = {}
+        self._marks: list[int] = []  # of who waits until all is recognised
         self._is_over = False
 
     def run(self, requests: BinaryIO) -> None:
@@ -69,6 +70,10 @@ class Program:
                     self._heed(feed, change)
             case "expect":
                 self._hot_words = request["words"]
+            case "settle":
+                with self._changed:
+                    self._marks.append(request["mark"])
+                    self._tell_settled()
             case "ping":
                 with self._changed:
                     job = self._backlog.running
@@ -107,6 +112,14 @@ class Program:
                 os._exit(1)  # the other thread waits for input that may never come
             with self._changed:
                 self._say(*self._backlog.done(transcripts))
+                self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        """Who waits is told as soon as there is nothing left to recognise; what was recognised was told before."""
+        if self._backlog.is_idle:
+            for mark in self._marks:
+                self._tell({"is": "settled", "mark": mark})
+            self._marks.clear()
 
     def _say(self, *hearings: Hearing) -> None:
         for hearing in hearings:

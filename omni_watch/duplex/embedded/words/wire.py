@@ -1,8 +1,9 @@
 """What the daemon and the program that recognises say to each other: lines of JSON, with sound after some of them.
 
 To the program: {"do": "hear", "feed", "at_s", "bytes": n} and n bytes of int16 samples; {"do": "expect", "words"};
-{"do": "ping"}. From it: {"is": "ready"}; {"is": "alive", "waiting", "job"} for every ping, with how many utterances
-wait and the number of the one in work (0: none); {"is": "failed", "why"}; and every `Hearing` by its name.
+{"do": "settle", "mark": n}; {"do": "ping"}. From it: {"is": "ready"}; {"is": "settled", "mark": n} once all that came
+before is recognised and told; {"is": "alive", "waiting", "job"} for every ping, with how many utterances wait and the
+number of the one in work (0: none); {"is": "failed", "why"}; and every `Hearing` by its name.
 """
 
 from __future__ import annotations

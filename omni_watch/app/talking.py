@@ -1,0 +1,148 @@
+"""A conversation by voice: what was heard -> what it asks for, done -> what we answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from omni_watch.domain.hearing import Heard
+from omni_watch.domain.rules import Language
+from omni_watch.domain.tasks import Task
+from omni_watch.watch import requests
+from omni_watch.watch.asking import Add, BeQuiet, Understood
+from omni_watch.watch.by_ear import fits_a_rule, put_right
+from omni_watch.watch.conversing import ANSWER_WITHIN, Household, Talking, carry_out, hear
+from omni_watch.watch.hot_words import hot_words
+from omni_watch.watch.phrases import Hearing, understand
+from omni_watch.watch.pinyin import repaired
+from omni_watch.watch.ports import Store, Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a spoken request came to."""
+
+    heard: str  # the words that were taken
+    language: Language  # of the answer
+    op: str  # "add", "cancel", ...
+    task_ids: tuple[str, ...]
+    reply: str  # empty: say nothing
+    is_done: bool
+    is_question: bool
+    is_hush: bool  # what is being said shall end
+
+
+class Conversation:
+    """What is remembered of the talk on each feed. Loop thread only; the work is done on the store's thread."""
+
+    def __init__(self, store: Store, household: Household) -> None:
+        self._store = store
+        self._household = household
+        self._talks: dict[str, Talking] = {}
+        self._live: tuple[Task, ...] = ()  # as of the last look
+
+    async def hears(self, heard: Heard, now: datetime) -> Said | None:
+        """Do what was asked for; None when nothing was. `now`: when it was said.
+
+        Raises:
+            StoreError: it could not be carried out.
+        """
+        talking = self._talks.get(heard.feed, Talking())
+
+        def work(tx: Transaction) -> tuple[Said, Talking] | None:
+            requests.settle(tx, now)
+            sentence, understood = self._understood(tx, heard, talking, now)
+            if not understood.is_request:
+                return None
+            reply = carry_out(tx, understood, sentence, self._household, talking, now)
+            said = Said(
+                heard=sentence,
+                language=reply.language,
+                op=reply.deed,
+                task_ids=reply.task_ids,
+                reply=reply.text,
+                is_done=reply.is_done,
+                is_question=reply.is_question,
+                is_hush=isinstance(understood.request, BeQuiet),
+            )
+            return said, reply.talking
+
+        done = await self._store.transact(work)
+        if done is None:
+            return None
+        said, self._talks[heard.feed] = done
+        return said
+
+    def _understood(self, tx: Transaction, heard: Heard, talking: Talking, now: datetime) -> tuple[str, Understood]:
+        """The likeliest reading that is a request, rather one that a rule knows; the likeliest of all when none is."""
+        spare: tuple[str, Understood] | None = None
+        for sentence in self._readings(tx, heard):
+            understood = hear(tx, sentence, self._household, talking, now)
+            if understood.is_request and not isinstance(understood.request, Add):
+                if spare is None or not spare[1].is_request:
+                    return sentence, understood
+            elif (known := self._known(tx, sentence, understood, talking, now)) is not None:
+                return known
+            elif spare is None or (understood.is_request and not spare[1].is_request):
+                spare = sentence, understood
+        if spare is None:
+            raise ValueError("nothing was heard")
+        return spare
+
+    def _readings(self, tx: Transaction, heard: Heard) -> list[str]:
+        """What may have been said, the likeliest first."""
+        words = self._hot_words(tx).get("zh", ())
+        texts = (heard.text, *(other.text for other in heard.alternatives))
+        return list(dict.fromkeys(reading for text in texts for reading in (text, repaired(text, words))))
+
+    def _known(
+        self, tx: Transaction, sentence: str, understood: Understood, talking: Talking, now: datetime
+    ) -> tuple[str, Understood] | None:
+        """The sentence, if it asks for what a rule knows; or as it must have been said, if it sounds like that."""
+        request, language, book = understood.request, understood.language, self._household.book.book
+        if not isinstance(request, Add):
+            return None
+        if fits_a_rule(request, language, book):
+            return sentence, understood
+        if (said := put_right(sentence, request, language, book)) is None:
+            return None
+        again = hear(tx, said, self._household, talking, now)
+        is_right = isinstance(again.request, Add) and fits_a_rule(again.request, again.language, book)
+        return (said, again) if is_right else None
+
+    def not_kept(self, language: Language) -> str:
+        """What we answer when the store took nothing."""
+        return self._household.book.speech(language).replies["not_kept"]
+
+    def spoken(self, feed: str, now: datetime) -> None:
+        """Our answer was heard to its end: only now do the seconds for an answer to it begin."""
+        talking = self._talks.get(feed)
+        if talking is None:
+            return
+        question = talking.question and replace(talking.question, until=now + ANSWER_WITHIN)
+        self._talks[feed] = replace(talking, question=question, said_at=now)
+
+    async def hot_words(self) -> Mapping[Language, tuple[str, ...]]:
+        """What is likely to be said in this house now, by language."""
+        words, self._live = await self._store.transact(lambda tx: (self._hot_words(tx), tuple(tx.tasks.live())))
+        return words
+
+    def is_request(self, sentence: str, now: datetime) -> bool:
+        """Whether a sentence asks us for something, as far as that can be said without the store."""
+        house = self._household
+        hearing = Hearing(
+            now=now,
+            zone=house.zone,
+            feeds=house.feeds,
+            names=house.names,
+            is_name_needed=house.is_name_needed,
+            tasks=self._live,
+            is_asked=any(talking.asks(now) is not None for talking in self._talks.values()),
+            spoken_at=now,
+        )
+        return understand(sentence, house.book, hearing).is_request
+
+    def _hot_words(self, tx: Transaction) -> Mapping[Language, tuple[str, ...]]:
+        book = self._household.book.book
+        return {tongue.language: hot_words(tongue, book.rules, tx.tasks.live()) for tongue in book.tongues}
