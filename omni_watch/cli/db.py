@@ -88,7 +88,7 @@ def restore(shell: Shell, backup: Path, database: Path | None) -> None:
     shell.say(document, *map(escape, lines))
 
 
-@db.command()
+@db.command(short_help="Bring the database up to date now.")
 @DATABASE
 @pass_shell
 def upgrade(shell: Shell, database: Path | None) -> None:

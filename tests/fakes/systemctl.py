@@ -23,7 +23,7 @@ READY_LIMIT_S = 60.0
 
 def main(arguments: list[str]) -> int:
     words = [word for word in arguments if not word.startswith("--")]
-    if arguments[0] == "show":
+    if words[0] == "show":
         sys.stdout.write("252\n")
         return 0
     if words[0] == "is-active":

@@ -19,6 +19,7 @@ from home_assistant_intents import get_intents
 from jinja2 import Environment
 
 from omni_watch.domain.rules import Repeat
+from omni_watch.home_assistant.parsing import parse_request
 from omni_watch.watch.asking import Happened, List, Nothing, Snooze
 from omni_watch.watch.phrases import understand
 from omni_watch.watch.wording import read
@@ -122,6 +123,8 @@ def test_what_is_said_to_assist_reaches_us_as_it_was_meant(language: str, row: d
 
     arguments = {name: value for name, value in row.items() if name not in ("say", "op")}
     assert (asked["op"], asked["language"], asked.get("args", {})) == (row["op"], language, arguments)
+    request = {"v": 1, "id": "assist-1", "op": asked["op"], "source": "assist", "args": asked.get("args", {})}
+    assert parse_request(json.dumps(request).encode()).op == row["op"], "the other side takes it"
     if asked["op"] == "task.add":
         wording = read(arguments["text"], BOOK.book.tongues)
         assert wording.language == language

@@ -90,9 +90,14 @@ class Machine:
 
     def install(self, source: Path, *options: str, code: int = 0) -> str:
         """What install.sh of that checkout says."""
-        command = [str(source / "deploy" / "install.sh"), "--root", str(self.root), "--no-packages", "--no-models"]
+        return self.run(source, "--root", str(self.root), *options, code=code)
+
+    def run(self, source: Path, *options: str, code: int = 0) -> str:
+        """The same, without saying where; HOME is below `root`."""
+        command = [str(source / "deploy" / "install.sh"), "--no-packages", "--no-models"]
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XDG_", "SUDO_"))},
+            "HOME": str(self.root),
             "PATH": f"{self.programs}:{os.environ['PATH']}",
             "FAKE_SYSTEMD": str(self.systemd),
             "FAKE_ROOT": str(self.root),
@@ -120,7 +125,7 @@ class Machine:
     @property
     def is_running(self) -> bool:
         pid = self.systemd / "pid"
-        return pid.exists() and Path("/proc", pid.read_text()).exists()
+        return pid.exists() and is_alive(int(pid.read_text()))
 
     @property
     def calls(self) -> list[str]:
@@ -180,6 +185,14 @@ def living(machine: Machine, old: Path, tmp_path: Path) -> Machine:
     assert machine.is_running
     assert machine.calls == ["daemon-reload", "enable", "start"]
     return machine
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it works; one that has ended and that nobody has waited for is only a name."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def a_checkout(folder: Path) -> Path:
@@ -349,13 +362,13 @@ def test_secrets_are_handed_over_as_credentials(living: Machine, old: Path) -> N
 
 def test_uninstalling_leaves_the_house_and_purging_takes_it(living: Machine, old: Path) -> None:
     assert "would remove" in living.install(old, "--uninstall", "--dry-run")
-    pid = (living.systemd / "pid").read_text()
-    assert Path("/proc", pid).exists()
+    pid = int((living.systemd / "pid").read_text())
+    assert is_alive(pid)
 
     told = living.install(old, "--uninstall")
 
     assert living.calls == ["stop", "disable", "daemon-reload"]
-    assert not Path("/proc", pid).exists()
+    assert not is_alive(pid)
     assert "--purge removes them too" in told
     left = {str(path.relative_to(living.root)) for path in living.root.rglob("*") if not path.is_dir()}
     assert left == {"etc/omni-watch/config.toml", "etc/omni-watch/config.example.toml"} | {
@@ -365,6 +378,22 @@ def test_uninstalling_leaves_the_house_and_purging_takes_it(living: Machine, old
     living.install(old, "--uninstall", "--purge")
     assert [path for path in living.root.rglob("*") if not path.is_dir()] == []
     assert living.install(old, "--uninstall", "--purge").endswith("Nothing was to be done.\n")
+
+
+def test_a_service_of_ones_own_session_lies_in_ones_own_folders(machine: Machine, old: Path) -> None:
+    told = machine.run(old, "--user")
+
+    assert "There is no configuration yet. Next: write" in told
+    assert machine.calls == ["daemon-reload", "enable"]
+    unit = machine.root / ".config/systemd/user/omni-watch.service"
+    assert unit.read_text() == (CHECKOUT / "deploy/user/omni-watch.service").read_text()
+    program = machine.root / ".local/bin/omni-watch"
+    assert program.resolve().is_relative_to(machine.root / ".local/share/omni-watch/releases")
+    command = [str(program), "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("omni-watch ")
+    machine.run(old, "--user", "--uninstall")
+    left = [path for path in machine.root.rglob("*") if not path.is_dir()]
+    assert left == [machine.root / ".config/omni-watch/config.example.toml"]
 
 
 @pytest.mark.parametrize(
