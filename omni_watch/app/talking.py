@@ -92,7 +92,8 @@ class Conversation:
 
     def _readings(self, tx: Transaction, heard: Heard) -> list[str]:
         """What may have been said, the likeliest first."""
-        words = self._hot_words(tx).get("zh", ())
+        asking = tuple(word for speech in self._household.book.speeches for word in speech.by_ear)
+        words = (*self._hot_words(tx).get("zh", ()), *asking)
         texts = (heard.text, *(other.text for other in heard.alternatives))
         return list(dict.fromkeys(reading for text in texts for reading in (text, repaired(text, words))))
 

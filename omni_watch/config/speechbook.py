@@ -155,6 +155,7 @@ class SpeechFile(_Strict):
 
     language: str = Field(pattern=r"^[a-z]{2,3}$", description='a language code like "en"')
     hesitations: list[str] = Field(default=[], description="a list of words")
+    by_ear: list[str] = Field(default=[], description="a list of words")
     called: Line = Field(description="a template with {name}")
     lead: Line = Field(description="a template")
     parts: dict[str, Line] = Field(default={}, description="named templates")
@@ -245,6 +246,7 @@ class _Builder:
         return Speech(
             language=entry.language,
             hesitations=self._hesitations(),
+            by_ear=tuple(entry.by_ear),
             called=called or templates.Row(()),
             lead=lead or re.compile(""),
             times=times,

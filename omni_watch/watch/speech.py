@@ -111,6 +111,7 @@ class Speech:
 
     language: Language
     hesitations: re.Pattern[str]
+    by_ear: tuple[str, ...]  # words of requests that recognisers write with others that sound the same
     called: Node  # a template with {name}
     lead: re.Pattern[str]  # what people say before a request: "hey, could you please"
     times: TimeWords

@@ -294,3 +294,10 @@ async def test_of_two_readings_that_are_requests_the_one_that_a_rule_knows_is_ta
         home.ears.say("Tell me when the candle is out", "kitchen", 1010.0, "What are you watching for")
         assert await home.understood(2) == ["add", "add"]
         assert [task.rule for task in home.tasks] == ["kettle_full", None]
+
+
+async def test_the_words_of_asking_are_put_right_by_their_sound() -> None:
+    async with Home() as home:
+        home.ears.say("电梯到了高速我")
+        assert await home.understood(1) == ["add"]
+        assert [(task.rule, task.text) for task in home.tasks] == [("elevator_arrived", "电梯到了告诉我")]

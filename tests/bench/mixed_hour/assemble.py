@@ -41,7 +41,7 @@ def ordinary(piper_model: Path, notes: list[str]) -> list[Scene]:
     scenes: list[Scene] = []
     for language, kinds in sources.talk()["ordinary"].items():
         for kind, texts in kinds.items():
-            is_dialogue = kind in {"conversation", "to_others"}
+            is_dialogue = kind in {"conversation", "to_others", "second"}
             for voices in _voices(language):
                 scenes += sources.scenes_of(texts, language, voices, is_dialogue=is_dialogue)
     sources.speak([saying for scene in scenes for saying in scene], piper_model, notes)
