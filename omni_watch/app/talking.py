@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import zip_longest
 
 from omni_watch.domain.hearing import Heard
 from omni_watch.domain.rules import Language
@@ -75,27 +76,44 @@ class Conversation:
         return said
 
     def _understood(self, tx: Transaction, heard: Heard, talking: Talking, now: datetime) -> tuple[str, Understood]:
-        """The likeliest reading that is a request, rather one that a rule knows; the likeliest of all when none is."""
-        spare: tuple[str, Understood] | None = None
-        for sentence in self._readings(tx, heard):
-            understood = hear(tx, sentence, self._household, talking, now)
-            if understood.is_request and not isinstance(understood.request, Add):
-                if spare is None or not spare[1].is_request:
-                    return sentence, understood
-            elif (known := self._known(tx, sentence, understood, talking, now)) is not None:
-                return known
-            elif spare is None or (understood.is_request and not spare[1].is_request):
-                spare = sentence, understood
-        if spare is None:
+        """The reading that was most likely meant: rather one that can be done than a wish that no rule knows, rather
+        as it was heard than put right, and the likelier first. The likeliest of all when none is a request."""
+        known: list[tuple[int, str, Understood]] = []  # how much was put right, and what came of it
+        first: tuple[str, Understood] | None = None
+        wish: tuple[str, Understood] | None = None
+        for text, reading in self._readings(tx, heard):
+            understood = hear(tx, reading, self._household, talking, now)
+            first = first or (reading, understood)
+            if not understood.is_request:
+                continue
+            if isinstance(understood.request, Add):
+                found = self._known(tx, reading, understood, talking, now)
+                if found is None:
+                    wish = wish or (reading, understood)
+                    continue
+                reading, understood = found
+            elif wish is not None:
+                continue
+            known.append((_changed(text, reading), reading, understood))
+            if known[-1][0] == 0:
+                break
+        if known:
+            _, reading, understood = min(known, key=lambda one: one[0])
+            return reading, understood
+        if first is None:
             raise ValueError("nothing was heard")
-        return spare
+        return wish or first
 
-    def _readings(self, tx: Transaction, heard: Heard) -> list[str]:
-        """What may have been said, the likeliest first."""
+    def _readings(self, tx: Transaction, heard: Heard) -> list[tuple[str, str]]:
+        """What was heard, and how it may be read, the likeliest first; none twice."""
+        things = self._hot_words(tx).get("zh", ())
         asking = tuple(word for speech in self._household.book.speeches for word in speech.by_ear)
-        words = (*self._hot_words(tx).get("zh", ()), *asking)
         texts = (heard.text, *(other.text for other in heard.alternatives))
-        return list(dict.fromkeys(reading for text in texts for reading in (text, repaired(text, words))))
+        readings: dict[str, str] = {}
+        for text in texts:
+            for reading in (text, repaired(text, things), repaired(text, (*things, *asking))):
+                readings.setdefault(reading, text)
+        return [(text, reading) for reading, text in readings.items()]
 
     def _known(
         self, tx: Transaction, sentence: str, understood: Understood, talking: Talking, now: datetime
@@ -147,3 +165,8 @@ class Conversation:
     def _hot_words(self, tx: Transaction) -> Mapping[Language, tuple[str, ...]]:
         book = self._household.book.book
         return {tongue.language: hot_words(tongue, book.rules, tx.tasks.live()) for tongue in book.tongues}
+
+
+def _changed(heard: str, said: str) -> int:
+    """In how many characters they differ."""
+    return sum(one != other for one, other in zip_longest(heard, said))

@@ -301,3 +301,10 @@ async def test_the_words_of_asking_are_put_right_by_their_sound() -> None:
         home.ears.say("电梯到了高速我")
         assert await home.understood(1) == ["add"]
         assert [(task.rule, task.text) for task in home.tasks] == [("elevator_arrived", "电梯到了告诉我")]
+
+
+async def test_of_several_readings_that_must_be_put_right_the_one_that_is_changed_least_is_taken() -> None:
+    async with Home() as home:
+        home.ears.say("吹门了梯行我", "kitchen", 1000.0, "随慢了提醒我", "水漫了提醒我")
+        assert await home.understood(1) == ["add"]
+        assert [(task.rule, task.text) for task in home.tasks] == [("kettle_full", "水满了提醒我")]
