@@ -42,6 +42,16 @@ bench: packages-test setup-dev models ## measure speed and memory, printed with 
 soak: packages-test setup-dev models ## a day of stream in virtual time: nothing may grow (a quarter of an hour)
 	$(PYTHON) -m pytest -m soak -s tests/soak
 
+# The newest Home Assistant that installs on Python 3.11. For another one, say where it is: OMNI_WATCH_HA_BIN is the folder
+# of its python and hass, OMNI_WATCH_HA_ROOT the root of the system it lives in, if that is not ours (it is then started
+# by chroot). The pins are of what it needs and no longer says.
+.PHONY: test-ha
+test-ha: packages-test setup-dev ## our discovery with a real Home Assistant and a real broker (some minutes)
+	@[ -n "$${OMNI_WATCH_HA_BIN:-}" ] || [ -x .venv-ha/bin/hass ] || { "$$(deploy/find-python.sh)" -m venv .venv-ha; \
+	  .venv-ha/bin/pip install $(QUIET) wheel setuptools; \
+	  .venv-ha/bin/pip install $(QUIET) homeassistant==2024.3.3 paho-mqtt==1.6.1 'josepy<2'; }
+	OMNI_WATCH_HA_BIN="$${OMNI_WATCH_HA_BIN:-$(CURDIR)/.venv-ha/bin}" $(PYTHON) -m pytest -s -m home_assistant tests/home_assistant
+
 .PHONY: setup
 setup: venv ## make .venv with bin/omni-watch in it
 	@$(MAKE) --silent $(VENV)/.stamp-run
@@ -71,7 +81,7 @@ lock: setup-dev ## write the versions that .venv has now to constraints.txt
 
 .PHONY: clean
 clean: ## remove the environment and everything that was built or cached in this folder
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-ha build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find omni_watch tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is bound to its folder and to the Python that made it: when either moved, it is made anew.

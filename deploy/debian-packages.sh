@@ -3,6 +3,7 @@
 #
 #   deploy/debian-packages.sh python run     what `make demo` needs
 #   deploy/debian-packages.sh python run test   and what the tests need on top
+#   deploy/debian-packages.sh python service    what the installed service needs: no broker, which may run elsewhere
 #
 # Installs what is missing when called as root; otherwise prints the one command to run and exits 1.
 # Nothing is asked, nothing that is there already is touched, and no service is started on the way: the demo and the
@@ -13,14 +14,16 @@ packages_of() {
   case "$1" in
     python) # to make the environment
       echo python3 python3-venv ;;
-    run) # sound in and out, the broker, recordings, the voice that is always there; what OpenCV links against
-      echo libportaudio2 mosquitto ffmpeg espeak-ng libgl1 libglib2.0-0 libsm6 libxext6 ;;
-    test) # a room of sound without a sound card, and an RTSP camera
-      echo pulseaudio pulseaudio-utils libasound2-plugins openssl procps \
+    service) # sound in and out, recordings, the voice that is always there; what OpenCV links against
+      echo libportaudio2 ffmpeg espeak-ng libgl1 libglib2.0-0 libsm6 libxext6 ;;
+    run) # the same, and a broker
+      echo mosquitto; packages_of service ;;
+    test) # a room of sound without a sound card, an RTSP camera, and what looks through units and scripts
+      echo pulseaudio pulseaudio-utils libasound2-plugins openssl procps systemd shellcheck \
         python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ;;
     *)
-      echo "unknown group '$1'; there are python, run and test" >&2
+      echo "unknown group '$1'; there are python, service, run and test" >&2
       exit 64 ;;
   esac
 }
@@ -52,11 +55,11 @@ without_starting_services() {
   "$@"
 }
 
-[ $# -gt 0 ] || { echo "usage: $0 python|run|test ..." >&2; exit 64; }
+[ $# -gt 0 ] || { echo "usage: $0 python|service|run|test ..." >&2; exit 64; }
 wanted=()
 for group in "$@"; do
   names=$(packages_of "$group")
-  read -ra names <<<"$names"
+  read -ra names <<<"${names//$'\n'/ }"
   wanted+=("${names[@]}")
 done
 

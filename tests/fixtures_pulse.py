@@ -87,6 +87,13 @@ class Room:
 @pytest.fixture(scope="session")
 def room() -> Iterator[Room]:
     """A room for the whole run: PortAudio looks at its devices when it starts, so they must stay the same."""
+    with sounding_room() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def sounding_room() -> Iterator[Room]:
+    """The same while the `with` lasts."""
     missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
     if missing:
         pytest.fail(f"missing Debian packages: {', '.join(sorted(missing))}; `make setup` says how")

@@ -35,6 +35,7 @@ NOT_ALLOWED: Final = frozenset({0x86, 0x87})  # bad user name or password; not a
 NEVER_AGAIN: Final = frozenset({0x90, 0x95, 0x99})  # topic name invalid, packet too large, payload format invalid
 
 PACKET_OVERHEAD: Final = 128  # bytes that a PUBLISH adds to topic and payload at most, with our properties
+INCOMING_MAX: Final = 262_144  # bytes of one message that an MQTT 5 broker may send us; it drops what is larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,18 @@ class ConnectRefused(ChannelUnavailable):
         self.wants_older = wants_older
 
 
-OnMessage = Callable[[str, bytes, bool], None]  # topic, payload, retained; called on the loop
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A message from the broker. The last two exist in MQTT 5 only, and whoever sent it chose them."""
+
+    topic: str
+    payload: bytes
+    is_retained: bool
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+OnMessage = Callable[[Incoming], None]  # called on the loop
 
 
 class Connection:
@@ -83,7 +95,7 @@ class Connection:
         *,
         client_id: str,
         protocol: MQTTProtocolVersion,
-        on_message: OnMessage = lambda topic, payload, is_retained: None,
+        on_message: OnMessage = lambda message: None,
         on_end: Callable[[], None] = lambda: None,
         will: tuple[str, bytes] | None = None,
     ) -> None:
@@ -131,8 +143,9 @@ class Connection:
         retain: bool = False,
         content_type: str | None = None,
         expiry_s: int | None = None,
+        correlation: bytes | None = None,
     ) -> str:
-        """Publish with QoS 1; the broker's acknowledgement, for people.
+        """Publish with QoS 1; the broker's acknowledgement, for people. `correlation` is sent in MQTT 5 only.
 
         The message goes out before the first await, so calls that are gathered keep their order.
 
@@ -145,7 +158,7 @@ class Connection:
             raise AlertRejected(
                 f"{topic}: {len(payload)} bytes are more than {self._where} accepts in one packet ({self.packet_max})"
             )
-        properties = self._publish_properties(content_type, expiry_s)
+        properties = self._publish_properties(content_type, expiry_s, correlation)
         info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         (reason,) = await self._answer(info.rc, info.mid, f"publishing to {topic}")
         if reason.value >= FIRST_FAILURE:
@@ -216,7 +229,9 @@ class Connection:
         client.on_message = self._on_paho_message
         return client
 
-    def _publish_properties(self, content_type: str | None, expiry_s: int | None) -> Properties | None:
+    def _publish_properties(
+        self, content_type: str | None, expiry_s: int | None, correlation: bytes | None
+    ) -> Properties | None:
         if self.protocol is not MQTT_5:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -225,6 +240,15 @@ class Connection:
             properties.PayloadFormatIndicator = int(content_type == "application/json")
         if expiry_s is not None:
             properties.MessageExpiryInterval = expiry_s
+        if correlation is not None:
+            properties.CorrelationData = correlation
+        return properties
+
+    def _connect_properties(self) -> Properties | None:
+        if self.protocol is not MQTT_5:
+            return None
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = INCOMING_MAX
         return properties
 
     async def _answer(self, rc: MQTTErrorCode, mid: int, doing: str) -> list[ReasonCode]:
@@ -296,7 +320,12 @@ class Connection:
                 self._client.tls_set_context(_tls_context(self._settings))
             # the first (and only) connect of a client starts clean, with session expiry 0: a command or alert that the
             # broker kept for us from before must not run today
-            self._client.connect(self._settings.host, self._settings.port, keepalive=self._settings.keepalive_s)
+            self._client.connect(
+                self._settings.host,
+                self._settings.port,
+                keepalive=self._settings.keepalive_s,
+                properties=self._connect_properties(),
+            )
         except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded, an empty key file
             # without the frames it came through: they hold the socket of a failed TLS handshake open
             self._post(self._failed_to_dial, error.with_traceback(None))
@@ -322,7 +351,20 @@ class Connection:
         self._post(self._answered, mid, reasons)
 
     def _on_paho_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._post(self._on_message, message.topic, message.payload, message.retain)
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # from a broker that does not check
+            return
+        self._post(
+            self._on_message,
+            Incoming(
+                topic=topic,
+                payload=bytes(message.payload),
+                is_retained=message.retain,
+                response_topic=getattr(message.properties, "ResponseTopic", None),
+                correlation=getattr(message.properties, "CorrelationData", None),
+            ),
+        )
 
     def _post(self, handle: Callable[..., None], *arguments: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told

@@ -11,10 +11,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
 from omni_watch.alerts.floor import Floor, Rank, until_silent
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.alerts import Alert
 from omni_watch.domain.errors import ChannelUnavailable
@@ -55,7 +55,14 @@ class LiveVoice:
     """
 
     def __init__(
-        self, speaker: Speaker, floor: Floor, *, hush: Callable[[str], None], clock: Clock, observer: Observer
+        self,
+        speaker: Speaker,
+        floor: Floor,
+        *,
+        hush: Callable[[str], None],
+        clock: Clock,
+        observer: Observer,
+        quiet: Quiet | None = None,
     ) -> None:
         self._speaker = speaker
         self._floor = floor
@@ -65,7 +72,7 @@ class LiveVoice:
         self._turns: deque[_Turn] = deque()  # those not settled yet, oldest first
         self._newest: dict[str, _Turn] = {}  # by feed, also when it is over
         self._has_come = asyncio.Event()
-        self.quiet_until: datetime | None = None  # aware; what is offered before is dropped
+        self._quiet = quiet or Quiet()
 
     def offer(self, piece: LivePiece) -> None:
         """Play it after the pieces before it, as soon as nobody else speaks, or not at all. Returns at once.
@@ -124,8 +131,8 @@ class LiveVoice:
         self._turns.append(turn)
         if len(self._turns) > TURNS_MAX:
             self._give_up(turn, "others speak")
-        if self.quiet_until is not None and self._clock.now() < self.quiet_until:
-            self._give_up(turn, "asked to be quiet")
+        if (why := self._quiet.why(self._clock.now())) is not None:
+            self._give_up(turn, why)
         self._has_come.set()
         return turn
 
@@ -152,7 +159,7 @@ class LiveVoice:
         try:
             await until_silent(playing, turn.was_heard)
         except asyncio.CancelledError:
-            self._give_up(turn, "an urgent alert cut it short")
+            self._give_up(turn, "it was cut short")  # by an urgent alert, or by a person
             raise
         if turn.was_heard.done():
             raise ChannelUnavailable("it was given up")

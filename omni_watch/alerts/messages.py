@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypedDict
 
-from omni_watch.domain.alerts import Alert
+from omni_watch.domain.alerts import Alert, Delivery
 from omni_watch.domain.tasks import ENDED, Task, TaskState
 
 INSTANCE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 TOPIC_ID: Final = re.compile(r"[a-z0-9_-]{1,32}")
+REPLY_TO: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 
@@ -59,9 +60,38 @@ class TopicNames:
         return f"{self.base}/snapshot"
 
     @property
+    def claim(self) -> str:
+        """Where houses of one name find out about each other; never retained."""
+        return f"{self.base}/claim"
+
+    @property
     def check(self) -> str:
         """Where `doctor` tries whether publishing is allowed; never retained."""
         return f"{self.base}/check"
+
+    @property
+    def request(self) -> str:
+        """Where anything may be asked, as JSON."""
+        return f"{self.base}/request"
+
+    def reply(self, to: str) -> str:
+        """What was asked is answered here; `to` is its id."""
+        if not REPLY_TO.fullmatch(to):
+            raise ValueError(f"{to!r} cannot be part of a topic; expected 1 to 64 of A-Z, a-z, 0-9, _ and -")
+        return f"{self.base}/reply/{to}"
+
+    def command(self, name: str) -> str:
+        """Where the house takes one kind of plain command; `+` for all of them."""
+        return f"{self.base}/set/{name}"
+
+    def task_command(self, task_id: str, name: str) -> str:
+        """Where a task takes one kind of plain command."""
+        return f"{self.base}/task/{_topic_id(task_id)}/set/{name}"
+
+    @property
+    def task_commands(self) -> str:
+        """A filter for all commands of all tasks."""
+        return f"{self.base}/task/+/set/+"
 
     def task_state(self, task_id: str) -> str:
         return f"{self.base}/task/{_topic_id(task_id)}/state"
@@ -77,8 +107,8 @@ class AlertObject(TypedDict):
     """The alert as the outside sees it; exactly these keys, none that Home Assistant gives a meaning of its own."""
 
     v: int
-    event_type: str
-    alert_id: str  # whoever sees it twice must do nothing the second time
+    event_type: str  # "alert", "repeat", "acknowledged", "snoozed", "expired" or "cancelled"
+    alert_id: str  # whoever sees it twice with the same event_type and repeat must do nothing the second time
     task_id: str
     task_name: str
     feed_id: str
@@ -92,12 +122,14 @@ class AlertObject(TypedDict):
     latency_ms: int  # from the condition to the decision
     fired_count: int
     snapshot: bool  # whether a picture was published with it
-    late_s: int  # whole seconds between the decision and this message; 0 when it went out at once
+    late_s: int  # whole seconds between the decision to tell this and this message; 0 when it went out at once
+    repeat: int  # how often the alert had been told again by then, this time included
 
 
 class TaskObject(TypedDict):
     v: int
     enabled: bool
+    active: bool  # it has happened, and nobody has taken note of it yet
     status: str
     fired_count: int
     last_fired: str | None
@@ -105,11 +137,14 @@ class TaskObject(TypedDict):
     text: str
 
 
-def alert_object(alert: Alert, *, published_at: datetime, spoken: bool, snapshot: bool) -> AlertObject:
-    """The message for one alert going out at `published_at`."""
+def alert_object(
+    alert: Alert, delivery: Delivery, *, published_at: datetime, spoken: bool, snapshot: bool
+) -> AlertObject:
+    """What a delivery says of its alert, going out at `published_at`."""
+    since = alert.decided_at if delivery.number == 0 else delivery.due_at
     return AlertObject(
         v=1,
-        event_type="alert",
+        event_type=delivery.transition.value,
         alert_id=alert.id,
         task_id=alert.task_id,
         task_name=alert.task_text,
@@ -124,15 +159,18 @@ def alert_object(alert: Alert, *, published_at: datetime, spoken: bool, snapshot
         latency_ms=max(0, round((alert.decided_at - alert.condition_at).total_seconds() * 1000)),
         fired_count=alert.occurrence,
         snapshot=snapshot,
-        late_s=max(0, int((published_at - alert.decided_at).total_seconds())),
+        late_s=max(0, int((published_at - since).total_seconds())),
+        repeat=delivery.repeats,
     )
 
 
-def task_object(task: Task) -> TaskObject:
-    """A task's state; `fired` from the alert until it is told, then `cooling` or `done`."""
+def task_object(task: Task, *, is_active: bool = False) -> TaskObject:
+    """A task's state; `fired` from the alert until it is told, then `cooling` or `done`. `is_active`: nobody has taken
+    note of an alert of it yet."""
     return TaskObject(
         v=1,
         enabled=task.state not in ENDED and task.state is not TaskState.PAUSED,
+        active=is_active,
         status="watching" if task.state is TaskState.ARMED else task.state.value,
         fired_count=task.fired_count,
         last_fired=None if task.last_fired_at is None else rfc3339(task.last_fired_at),

@@ -1,7 +1,8 @@
 """Alerts and states to an MQTT broker, for ever: connects, tells, and comes back by itself.
 
 An alert counts as told when the broker acknowledged its message. Nothing is queued here for a broker that is away:
-the outbox keeps alerts, `RetainedStates` keeps the newest states. Commands and Home Assistant discovery are elsewhere.
+the outbox keeps alerts, `RetainedStates` keeps the newest states. What is asked of the house over MQTT and Home
+Assistant's discovery are elsewhere; here they `listen`, `retain` and `publish`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from paho.mqtt.client import topic_matches_sub
 
 from omni_watch.alerts.broker import (
     MQTT_3_1_1,
@@ -20,14 +24,17 @@ from omni_watch.alerts.broker import (
     PROTOCOL_NAMES,
     Connection,
     ConnectRefused,
+    Incoming,
     MqttSettings,
+    OnMessage,
     PublishRefused,
 )
+from omni_watch.alerts.claim import TOKEN_MAX, Claim
 from omni_watch.alerts.messages import OFFLINE, ONLINE, TopicNames, alert_object, as_json, task_object
 from omni_watch.alerts.retained import RetainedStates
-from omni_watch.alerts.topics import TopicNotes
+from omni_watch.alerts.topics import HOUSE, TopicNotes
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
-from omni_watch.domain.errors import AlertRejected, ChannelError, ChannelUnavailable
+from omni_watch.domain.errors import AlertRejected, ChannelError, ChannelUnavailable, ConfigError
 from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import Task
 from omni_watch.watch.ports import Clock, Observer, Snapshots, Store
@@ -40,10 +47,15 @@ ALERT_SPACING_S: Final = 0.25  # Home Assistant automations in mode `single` los
 DIAGNOSTICS_SPACING_S: Final = 10.0  # its recorder keeps every state it is sent
 HUB_REFRESH_S: Final = 60.0
 GOODBYE_S: Final = 2.0
+TOGETHER: Final = 16  # retained messages that go out before the first is acknowledged
+ECHO_LIMIT_S: Final = 1.0  # for our claim on our name to come back; a broker may forbid it without a word
+TAKEN_LIMIT_S: Final = 1.0  # for another house of this name to say that it has it
 DIAL_SLACK_S: Final = 1.0  # a sender waits so much longer than one attempt may take, to learn how it ended
 JSON: Final = "application/json"
 JPEG: Final = "image/jpeg"
 _DICE: Final = random.SystemRandom()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,10 @@ class MqttStatus:
     protocol: str = ""  # "5" or "3.1.1" while online
     problem: str = ""  # why it is not online, in words
     refused: tuple[str, ...] = ()  # what the broker did not let us do on this connection
+
+
+class NameTaken(ChannelUnavailable):
+    """Another house on this broker has our name."""
 
 
 class MqttChannel:
@@ -97,11 +113,19 @@ class MqttChannel:
         self._pacing = asyncio.Lock()
         self._last_alert_s: float | None = None
         self._newest_told: Alert | None = None
+        self._ears: dict[str, OnMessage] = {}  # by what they subscribe to
+        self._claim = Claim(secrets.token_hex(8), socket.gethostname()[:TOKEN_MAX])
+        self._found: bytes | None = None  # the availability that the broker held when we connected
+        self._heard_claim = asyncio.Event()
+        self._was_online = False  # on an earlier connection
+        self._connection: Connection | None = None  # set from its opening to its end
+        self._answering: asyncio.Task[None] | None = None  # one at a time; a claim meanwhile is not answered
 
     # --- the channel ---
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
-        """Publish the alert on its two topics, with its picture; return once the broker has acknowledged the first.
+        """Publish it on the alert's two topics, with its picture when it tells what has happened; return once the
+        broker has acknowledged the first.
 
         Raises:
             ChannelUnavailable: no broker, it did not acknowledge in time, or it does not let us (a person can mend its
@@ -109,11 +133,12 @@ class MqttChannel:
             AlertRejected: the broker can never take this message.
         """
         connection = await self._online()
-        jpeg = None if self._snapshots is None else await self._snapshots.load(alert.id)
+        shown = self._snapshots if delivery.transition.is_telling else None
+        jpeg = None if shown is None else await shown.load(alert.id)
         async with self._pacing:
             await self._keep_spacing()
             self._last_alert_s = self._clock.monotonic()
-        body = self._body(alert, has_snapshot=jpeg is not None)
+        body = self._body(alert, delivery, has_snapshot=jpeg is not None)
         told, *others = await asyncio.gather(
             self._publish_alert(connection, self.topics.alert, body),
             self._publish_alert(connection, self.topics.task_alert(alert.task_id), body),
@@ -141,24 +166,76 @@ class MqttChannel:
 
     # --- states ---
 
-    def publish_hub_state(self, state: Mapping[str, Any]) -> None:
-        """What the whole device is doing. ValueError: not JSON."""
-        self._put(self.topics.hub_state, {"v": 1, **state}, DIAGNOSTICS_SPACING_S, HUB_REFRESH_S)
+    def publish_hub_state(self, state: Mapping[str, Any], *, is_awaited: bool = False) -> None:
+        """What the whole device is doing; `is_awaited`: a person looks for the change. ValueError: not JSON."""
+        self._notes.mention(self.topics.hub_state, HOUSE)
+        spacing_s = 0.0 if is_awaited else DIAGNOSTICS_SPACING_S
+        self._put(self.topics.hub_state, {"v": 1, **state}, spacing_s, HUB_REFRESH_S)
 
     def publish_feed_state(self, feed: str, state: Mapping[str, Any]) -> None:
         """How one feed is. ValueError: not JSON, or no name for a topic."""
-        self._put(self.topics.feed_state(feed), {"v": 1, **state}, DIAGNOSTICS_SPACING_S)
+        topic = self.topics.feed_state(feed)
+        self._notes.mention(topic, HOUSE)
+        self._put(topic, {"v": 1, **state}, DIAGNOSTICS_SPACING_S)
 
-    def publish_task_state(self, task: Task) -> None:
+    def publish_task_state(self, task: Task, *, is_active: bool = False) -> None:
         """How one task is; call it at each change, and for every task at the start."""
         topic = self.topics.task_state(task.id)
         self._notes.mention(topic, task.id)
-        self._put(topic, task_object(task))
+        self._put(topic, task_object(task, is_active=is_active))
 
     def clear_task(self, task_id: str) -> None:
         """The task was deleted: the broker should hold nothing of it."""
-        self._states.clear(self.topics.task_state(task_id))
+        self.clear(self.topics.task_state(task_id))
+
+    # --- for others who speak over this connection ---
+
+    def listen(self, topics: str, on_message: OnMessage) -> None:
+        """Hand on what arrives on `topics` (a filter), from the next connection on. A broker that forbids it is shown
+        in `status`."""
+        self._ears[topics] = on_message
+
+    def retain(self, topic: str, payload: bytes, *, owner: str = HOUSE, then: bytes | None = None) -> None:
+        """Let the broker hold `payload`, from now on and for whatever broker comes, before any state goes out; `owner`
+        is the task that it is about. `then`: what it should hold after that."""
+        self._notes.mention(topic, owner)
+        self._states.put(topic, payload, is_first=True, then=then)
         self._changed.set()
+
+    def clear(self, topic: str) -> None:
+        """Let the broker hold nothing there."""
+        self._states.clear(topic)
+        self._changed.set()
+
+    def refresh(self) -> None:
+        """Tell everything again: discovery, states, `online`."""
+        self._states.connected()
+        self._has_lost_availability = True
+        self._changed.set()
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        content_type: str = JSON,
+        expiry_s: int | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
+        """Publish one message that nobody keeps.
+
+        Raises:
+            ChannelUnavailable: we are not online, or not allowed. AlertRejected: the broker can never take it.
+        """
+        if self._live is None:
+            raise ChannelUnavailable(self.status.problem)
+        try:
+            await self._live.publish(
+                topic, payload, content_type=content_type, expiry_s=expiry_s, correlation=correlation
+            )
+        except (PublishRefused, AlertRejected) as refusal:
+            self._note(refusal)
+            raise
 
     def _put(
         self, topic: str, state: Mapping[str, Any], spacing_s: float = 0.0, refresh_s: float | None = None
@@ -172,7 +249,11 @@ class MqttChannel:
     # --- the worker ---
 
     async def run(self) -> None:
-        """Stay connected until `close` or cancellation."""
+        """Stay connected until `close` or cancellation.
+
+        Raises:
+            ConfigError: another house has our name, and had it before we were ever online.
+        """
         self._idle.clear()
         try:
             for topic in await self._notes.orphans():
@@ -190,6 +271,9 @@ class MqttChannel:
                 await self._session()
                 failures = 1
             except ChannelUnavailable as error:
+                if isinstance(error, NameTaken) and not self._was_online:
+                    self._failed(str(error))
+                    raise ConfigError(str(error)) from error
                 if isinstance(error, ConnectRefused) and error.wants_older:
                     self._protocol = MQTT_3_1_1
                     self._observer.on("mqtt.older_protocol", protocol=PROTOCOL_NAMES[MQTT_3_1_1])
@@ -214,14 +298,22 @@ class MqttChannel:
             will=(self.topics.availability, OFFLINE),
         )
         await connection.open()
+        self._connection, self._found = connection, None
         try:
             await self._begin(connection)
             await self._serve(connection)
+            self._require_name()
+        except NameTaken:
+            await connection.close()  # so that the will does not say `offline` of the other house
+            raise
         finally:
-            self._live = None
+            self._live = self._connection = None
+            if self._answering is not None:
+                self._answering.cancel()
             if self._is_closed:
                 await self._say_goodbye(connection)
             connection.abort("given up")
+        self._was_online = True
         why = await connection.ended()
         self.status = MqttStatus(problem=f"the connection was lost: {why}")
         self._observer.on("mqtt.offline", why=why)
@@ -237,6 +329,9 @@ class MqttChannel:
         self.status = replace(self.status, refused=())
         self._states.connected()
         self._note(await _outcome(connection.subscribe(self.topics.availability)))
+        await self._claim_name(connection)
+        for topics in self._ears:
+            self._note(await _outcome(connection.subscribe(topics)))
         await self._publish_due(connection)
         await self._say_online(connection)
         self._live = connection
@@ -249,33 +344,109 @@ class MqttChannel:
     async def _serve(self, connection: Connection) -> None:
         """Publish states as they change, until the connection ends."""
         with suppress(ChannelUnavailable):  # it ended while something was being published
-            while connection.is_open and not self._is_closed:
+            while connection.is_open and not self._is_closed and self._claim.taken_by is None:
                 self._changed.clear()
+                await self._publish_due(connection)
                 if self._has_lost_availability:
                     await self._say_online(connection)
-                await self._publish_due(connection)
                 await self._wait(self._changed, self._states.wait_s(self._clock.monotonic()))
 
     async def _publish_due(self, connection: Connection) -> None:
-        for topic, payload in self._states.due(self._clock.monotonic()):
-            if payload:
-                await self._notes.before_publishing(topic)
-            content_type = JSON if payload else None
-            outcome = await _outcome(connection.publish(topic, payload, retain=True, content_type=content_type))
-            self._note(outcome)
-            self._states.settle(topic, payload, self._clock.monotonic())
-            if not payload and not isinstance(outcome, ChannelError):
-                await self._notes.after_clearing(topic)
+        due = self._states.due(self._clock.monotonic())
+        await self._notes.before_publishing(*(topic for topic, payload in due if payload))
+        for some in _pieces(due, TOGETHER):
+            outcomes = await asyncio.gather(
+                *(
+                    _outcome(connection.publish(topic, payload, retain=True, content_type=JSON if payload else None))
+                    for topic, payload in some
+                ),
+                return_exceptions=True,
+            )
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException) and not isinstance(outcome, PublishRefused | AlertRejected):
+                    raise outcome
+                self._note(outcome)
+            for topic, payload in some:
+                self._states.settle(topic, payload, self._clock.monotonic())
+            refused = (isinstance(outcome, ChannelError) for outcome in outcomes)
+            cleared = [topic for (topic, payload), no in zip(some, refused, strict=True) if not payload and not no]
+            await self._notes.after_clearing(*cleared)
 
     async def _say_online(self, connection: Connection) -> None:
         self._has_lost_availability = False
+        self._notes.mention(self.topics.availability, HOUSE)
+        await self._notes.before_publishing(self.topics.availability)
         self._note(await _outcome(connection.publish(self.topics.availability, ONLINE, retain=True)))
 
-    def _on_message(self, topic: str, payload: bytes, is_retained: bool) -> None:
+    async def _claim_name(self, connection: Connection) -> None:
+        """Ask whether another house has our name; a second or two when it looks so, else one round trip.
+
+        Raises:
+            NameTaken: it has.
+        """
+        self._claim = replace(self._claim, is_echoed=False, has_rival=False, taken_by=None)
+        claim, self._heard_claim = self._claim, asyncio.Event()
+        outcomes = [
+            await _outcome(connection.subscribe(self.topics.claim)),
+            await _outcome(connection.publish(self.topics.claim, claim.message(), content_type=JSON)),
+        ]
+        if any(isinstance(outcome, ChannelError) for outcome in outcomes):  # then nobody can know
+            return
+        await self._until_claim(lambda: claim.is_echoed, ECHO_LIMIT_S)
+        if self._found == ONLINE or claim.has_rival:
+            await self._until_claim(lambda: claim.taken_by is not None, TAKEN_LIMIT_S)
+        self._require_name()
+
+    async def _until_claim(self, fact: Callable[[], bool], limit_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while not fact():
+                    self._heard_claim.clear()
+                    await self._heard_claim.wait()
+
+    def _require_name(self) -> None:
+        if self._claim.taken_by is not None:
+            raise NameTaken(
+                f"another Omni Watch named {self._settings.instance!r} is on broker {self._settings.host} already, "
+                f"on {self._claim.taken_by}; give this one another house.instance"
+            )
+
+    def _on_message(self, message: Incoming) -> None:
+        if message.topic == self.topics.availability:
+            self._on_availability(message)
+        elif message.topic == self.topics.claim:
+            self._on_claim(message)
+        else:
+            for topics, ear in self._ears.items():
+                if topic_matches_sub(topics, message.topic):
+                    ear(message)
+
+    def _on_availability(self, message: Incoming) -> None:
         """An `offline` under our own name while we are here: an older connection's will came late. Contradict it."""
-        if topic == self.topics.availability and payload == OFFLINE and not is_retained and not self._is_closed:
+        if message.is_retained:
+            self._found = message.payload
+        elif message.payload == OFFLINE and not self._is_closed:
             self._has_lost_availability = True
             self._changed.set()
+
+    def _on_claim(self, message: Incoming) -> None:
+        if message.is_retained:
+            return
+        answer = self._claim.hear(message.payload)
+        self._heard_claim.set()
+        if answer is not None and self._answering is None:
+            self._answering = asyncio.create_task(self._answer_claim(answer), name="claim")
+        if self._claim.taken_by is not None:
+            self._changed.set()
+
+    async def _answer_claim(self, answer: bytes) -> None:
+        try:
+            connection = self._connection
+            if connection is not None:
+                with suppress(ChannelError):
+                    await connection.publish(self.topics.claim, answer, content_type=JSON)
+        finally:
+            self._answering = None
 
     def _failed(self, why: str) -> None:
         if why != self.status.problem:  # else it was told before
@@ -311,9 +482,9 @@ class MqttChannel:
         if self._last_alert_s is not None:
             await asyncio.sleep(max(0.0, self._last_alert_s + ALERT_SPACING_S - self._clock.monotonic()))
 
-    def _body(self, alert: Alert, *, has_snapshot: bool) -> bytes:
-        now = self._clock.now()
-        return as_json(alert_object(alert, published_at=now, spoken=self._settings.spoken, snapshot=has_snapshot))
+    def _body(self, alert: Alert, delivery: Delivery, *, has_snapshot: bool) -> bytes:
+        now, spoken = self._clock.now(), self._settings.spoken
+        return as_json(alert_object(alert, delivery, published_at=now, spoken=spoken, snapshot=has_snapshot))
 
     async def _publish_alert(self, connection: Connection, topic: str, body: bytes) -> str:
         return await connection.publish(topic, body, content_type=JSON, expiry_s=self._settings.message_expiry_s)
@@ -327,6 +498,7 @@ class MqttChannel:
         """An urgent alert may overtake older ones; the last one is the one that was decided last."""
         if self._newest_told is None or alert.decided_at >= self._newest_told.decided_at:
             self._newest_told = alert
+            self._notes.mention(self.topics.last_alert, HOUSE)
             self._put_bytes(self.topics.last_alert, body)
 
     def _note(self, outcome: object) -> None:
@@ -342,6 +514,10 @@ async def _outcome(publishing: Awaitable[object]) -> object:
         return await publishing
     except (PublishRefused, AlertRejected) as refusal:
         return refusal
+
+
+def _pieces(all_of_them: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [all_of_them[at : at + size] for at in range(0, len(all_of_them), size)]
 
 
 def pause_s(failures: int, jitter: float) -> float:

@@ -11,6 +11,7 @@ from omni_watch.alerts.broker import (
     PROTOCOL_NAMES,
     Connection,
     ConnectRefused,
+    Incoming,
     MqttSettings,
     OnMessage,
 )
@@ -28,8 +29,8 @@ async def check_broker(settings: MqttSettings) -> str:
     token = secrets.token_hex(8).encode()
     heard = asyncio.Event()
 
-    def on_message(at: str, payload: bytes, _is_retained: bool) -> None:
-        if (at, payload) == (topic, token):
+    def on_message(message: Incoming) -> None:
+        if (message.topic, message.payload) == (topic, token):
             heard.set()
 
     connection = await _connected(settings, on_message)

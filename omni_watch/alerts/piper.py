@@ -25,6 +25,7 @@ from omni_watch.domain.rules import Language
 from omni_watch.watch.ports import Observer
 
 IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108  the folder in it is made by mkdtemp
+FOLDER: Final = "omni-watch-voice"  # then our process and something random
 _WROTE: Final = re.compile(r"\bWrote (.+\.wav)\s*$")
 
 
@@ -71,7 +72,7 @@ class _Lines:
 
     async def start(self) -> Process:
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="omni-watch-voice-", dir=_in_memory()))
+            self._folder = await asyncio.to_thread(_private_folder)
         except OSError as error:
             raise ChannelUnavailable(f"{self.name}: no folder for its sound: {error.strerror}") from error
         try:
@@ -121,6 +122,11 @@ def find_piper(configured: Path | None = None) -> Path | None:
     return None if found is None else Path(found)
 
 
-def _in_memory() -> Path | None:
-    """None: where temporary files go."""
-    return IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None
+def _private_folder() -> Path:
+    """A new one, in memory where that is possible; those that a killed daemon left are cleared. OSError: no room."""
+    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    for left in place.glob(f"{FOLDER}-*"):
+        owner = left.name.removeprefix(f"{FOLDER}-").split("-")[0]
+        if not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)  # what is not ours stays
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDER}-{os.getpid()}-", dir=place))

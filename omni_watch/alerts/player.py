@@ -5,6 +5,10 @@
 
 With `--stream`, standard input is int16 little-endian mono without a header, played as it comes.
 
+On standard output it says which second of the sound is heard when, a line for each: `heard 0.0000 81234.5678` means
+that the sound's second 0 reaches the air at second 81234.5678 of CLOCK_MONOTONIC, and what follows right after it. It
+says so before it is heard, as far as the device knows, and again when that is no longer true.
+
 It is a process of its own because PortAudio may be used by one thread of a process at a time (the microphones use it in
 the daemon), lists devices only when it starts (a loudspeaker plugged in later would never be found), and cannot be
 trusted to stop at once; a process can be killed. Exit codes: 0 played, 75 (EX_TEMPFAIL of sysexits.h) the device is
@@ -16,16 +20,22 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, BinaryIO, Final, Protocol
 
 from omni_watch.alerts.wav import SAMPLE_BYTES, RateConverter, Sound
 
 TEMPORARY_FAILURE: Final = 75
 BLOCK_S: Final = 0.02
 LATENCY_S: Final = 0.2  # enough not to stutter beside a busy model; "high" of PulseAudio is over a second
+NEWS_S: Final = 0.02  # what was told about the time is told anew when it is off by more
+ASKED: Final = 5  # blocks, of which the one in the middle is believed
 
 
 class NoDeviceError(Exception):
@@ -82,12 +92,7 @@ def play(portaudio: Any, device: Mapping[str, Any], sound: Sound) -> None:
         NoDeviceError: the device is busy or went away.
     """
     channels, rate_hz = _accepted_form(portaudio, device, sound.rate_hz)
-    pcm = _as_channels(sound.at_rate(rate_hz).pcm, channels)
-    block = round(BLOCK_S * rate_hz) * channels * 2
-    with _opened(portaudio, device, channels, rate_hz) as stream:
-        for start in range(0, len(pcm), block):
-            stream.write(pcm[start : start + block])
-        stream.write(_silence(channels, rate_hz))
+    _play_out(portaudio, device, _Whole(sound.at_rate(rate_hz).pcm), channels, rate_hz)
 
 
 def play_as_it_comes(portaudio: Any, device: Mapping[str, Any], source: BinaryIO, rate_hz: int) -> None:
@@ -97,48 +102,133 @@ def play_as_it_comes(portaudio: Any, device: Mapping[str, Any], source: BinaryIO
         NoDeviceError: the device is busy or went away.
     """
     channels, device_hz = _accepted_form(portaudio, device, rate_hz)
-    convert = RateConverter(rate_hz, device_hz)
-    with _opened(portaudio, device, channels, device_hz) as stream:
-        for block in _as_they_come(source.fileno(), round(BLOCK_S * rate_hz) * SAMPLE_BYTES):
-            stream.write(_as_channels(convert(block), channels))
-        stream.write(_as_channels(convert(b""), channels) + _silence(channels, device_hz))
+    _play_out(portaudio, device, _Arriving(source.fileno(), rate_hz, device_hz), channels, device_hz)
 
 
-def _silence(channels: int, rate_hz: int) -> bytes:
-    """What a device may drop when it is stopped: PulseAudio's, as ALSA shows it, loses what it still holds."""
-    return bytes(round(LATENCY_S * rate_hz) * channels * SAMPLE_BYTES)
+class _Samples(Protocol):
+    """Where the samples come from."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+
+    def take(self, count: int) -> bytes:
+        """The next `count` samples, int16 mono; fewer at the end, none when they are not there yet. Returns at once."""
 
 
-def _as_they_come(source: int, size: int) -> Iterator[bytes]:
-    """Blocks of `size` bytes from a file descriptor to its end, and silence in the place of one that is not there yet.
+class _Whole:
+    """All samples at once."""
 
-    A device that runs dry loses what it is given next.
+    def __init__(self, pcm: bytes) -> None:
+        self._pcm = pcm
+        self._at = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._at >= len(self._pcm)
+
+    def take(self, count: int) -> bytes:
+        taken = self._pcm[self._at : self._at + count * SAMPLE_BYTES]
+        self._at += len(taken)
+        return taken
+
+
+class _Arriving:
+    """Samples from a file descriptor to its end, converted to the device's rate. No more is read than is played."""
+
+    def __init__(self, source: int, rate_hz: int, device_hz: int) -> None:
+        self._source = source
+        self._convert = RateConverter(rate_hz, device_hz)
+        self._share = rate_hz / device_hz
+        self._begun = b""  # half a sample
+        self._ready = b""
+        self._has_ended = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._has_ended and not self._ready
+
+    def take(self, count: int) -> bytes:
+        size = count * SAMPLE_BYTES
+        while len(self._ready) < size and not self._has_ended and select.select([self._source], [], [], 0)[0]:
+            self._read(round((size - len(self._ready)) * self._share / SAMPLE_BYTES + 1) * SAMPLE_BYTES)
+        if len(self._ready) < size and not self._has_ended:
+            return b""
+        taken, self._ready = self._ready[:size], self._ready[size:]
+        return taken
+
+    def _read(self, size: int) -> None:
+        read = self._begun + os.read(self._source, size - len(self._begun))
+        if len(read) == len(self._begun):
+            self._has_ended = True
+            self._ready += self._convert(b"")
+            return
+        whole = len(read) // SAMPLE_BYTES * SAMPLE_BYTES
+        self._begun = read[whole:]
+        if whole:
+            self._ready += self._convert(read[:whole])
+
+
+class _Teller:
+    """Says on standard output which second of the sound is heard when, whenever that is news.
+
+    What a device knows of it jitters on a busy machine, so it is asked several times.
     """
-    begun = b""
-    while True:
-        is_there = bool(select.select([source], [], [], 0)[0])
-        if not is_there:
-            yield bytes(size)
-            continue
-        if not (read := os.read(source, size - len(begun))):
-            break
-        begun += read
-        if len(begun) == size:
-            yield begun
-            begun = b""
-    yield begun[: len(begun) // SAMPLE_BYTES * SAMPLE_BYTES]
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._told_s: float | None = None  # when sample 0 would have been heard
+        self._lately_s: deque[float] = deque(maxlen=ASKED)
+
+    def heard(self, sample: int, at_s: float) -> None:
+        """`sample` of the sound will be heard at `at_s`."""
+        self._lately_s.append(at_s - sample / self._rate_hz)
+        begin_s = statistics.median(self._lately_s)
+        if self._told_s is not None and abs(begin_s - self._told_s) < NEWS_S:
+            return
+        self._told_s = begin_s
+        line = f"heard {sample / self._rate_hz:.4f} {begin_s + sample / self._rate_hz:.4f}\n".encode()
+        with suppress(OSError):  # nobody wants to know
+            os.write(sys.stdout.fileno(), line)
 
 
-@contextmanager
-def _opened(portaudio: Any, device: Mapping[str, Any], channels: int, rate_hz: int) -> Iterator[Any]:
-    """The device's stream; leaving it waits until everything was heard."""
+def _play_out(portaudio: Any, device: Mapping[str, Any], samples: _Samples, channels: int, rate_hz: int) -> None:
+    """Everything that `samples` has, and then as much silence as a device may drop when it is stopped: PulseAudio's, as
+    ALSA shows it, loses what it still holds. A device that runs dry loses what it is given next, so it never does."""
+    teller, ended = _Teller(rate_hz), threading.Event()
+    given, silence_left = 0, round(LATENCY_S * rate_hz)
+
+    def fill(out: Any, count: int, times: Any, _status: Any) -> None:
+        """PortAudio's thread."""
+        nonlocal given, silence_left
+        taken = samples.take(count)
+        got = len(taken) // SAMPLE_BYTES
+        if got:
+            teller.heard(given, time.monotonic() + times.outputBufferDacTime - times.currentTime)
+            given += got
+        sound = _as_channels(taken, channels)
+        out[:] = sound + bytes(len(out) - len(sound))
+        if samples.is_over:
+            silence_left -= count - got
+            if silence_left <= 0:
+                raise portaudio.CallbackStop
+
     try:
         with portaudio.RawOutputStream(
-            samplerate=rate_hz, device=device["index"], channels=channels, dtype="int16", latency=LATENCY_S
-        ) as stream:
-            yield stream
+            samplerate=rate_hz,
+            blocksize=round(BLOCK_S * rate_hz),
+            device=device["index"],
+            channels=channels,
+            dtype="int16",
+            latency=LATENCY_S,
+            callback=fill,
+            finished_callback=ended.set,
+        ):
+            ended.wait()
     except portaudio.PortAudioError as error:
         raise NoDeviceError(f"loudspeaker {device['name']}: {_why(error)}; is it in use or unplugged?") from error
+    if silence_left > 0:
+        raise NoDeviceError(f"loudspeaker {device['name']} stopped by itself; is it unplugged?")
 
 
 def _load() -> Any:

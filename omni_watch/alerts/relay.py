@@ -3,7 +3,8 @@
 Each channel has its own workers, so that one that is away never holds up another. Per channel one worker carries
 urgent alerts and one the rest: an urgent alert need not wait behind one that is just being spoken. Within a worker
 deliveries go one at a time, in the order of the store. A delivery is kept as `sending` before its channel hears of it
-and as `sent` only after the receipt, so a crash can repeat an alert but never lose one; receivers key on its id.
+and as `sent` only after the receipt, so a crash can say a thing twice but never lose it; receivers key on the alert's
+id and the delivery's number. What nobody need be told any more is let go when its turn comes.
 
 Pauses after a failure are measured on the monotonic clock and belong to the channel, not to the delivery: order is
 kept while the channel is away, and a wall clock that jumps changes nothing.
@@ -20,11 +21,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
 
+from omni_watch.alerts.floor import until_silent
 from omni_watch.domain.alerts import Alert, Delivery, DeliveryState, Receipt
-from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, StoreError
+from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, Interrupted, StoreError
 from omni_watch.domain.rules import Priority
 from omni_watch.watch.ports import Channel, Clock, Observer, Store, Transaction
-from omni_watch.watch.requests import after_delivery
+from omni_watch.watch.requests import after_delivery, no_longer_told
 
 T = TypeVar("T")
 _DICE: Final = random.SystemRandom()
@@ -41,6 +43,7 @@ class RelaySettings:
     first_pause_s: float = 1.0  # after the first failure; doubles with each further one
     longest_pause_s: float = 60.0
     send_limit_s: float = 180.0  # a channel that has not answered by then counts as away
+    tries_over_people: int = 5  # a delivery that people spoke over so often is theirs to ask for; not if it is urgent
     tries_of_a_bug: int = 5  # a delivery whose sending raises what a channel must not raise is then dead
 
 
@@ -101,6 +104,20 @@ class Relay:
         """Look at the store now: something was committed."""
         for lane in self._lanes:
             lane.wake()
+
+    async def let_go(self) -> None:
+        """End what is just being told of alerts that somebody has dealt with: a voice falls silent.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        held = [(lane, lane.in_hand) for lane in self._lanes if lane.in_hand is not None]
+        if not held:
+            return
+        reasons = await self._outbox.transact(lambda tx: [no_longer_told(tx, delivery) for _, delivery in held])
+        for (lane, delivery), why in zip(held, reasons, strict=True):
+            if why is not None:
+                lane.let_go(delivery, why)
 
     def retry_now(self, channel: str) -> None:
         """End the pause of a channel that is known to be back."""
@@ -205,6 +222,13 @@ class _Lane:
         self._called = asyncio.Event()
         state.bells.append(self._called)
         self._stops_when_idle = False
+        self.in_hand: Delivery | None = None  # what is just being sent
+        self._let_go: asyncio.Future[str] | None = None  # done, with the reason, when that is not to be told any more
+
+    def let_go(self, delivery: Delivery, why: str) -> None:
+        """Tell it to nobody any more, if it is still being sent."""
+        if self.in_hand == delivery and self._let_go is not None and not self._let_go.done():
+            self._let_go.set_result(why)
 
     def wake(self) -> None:
         self._called.set()
@@ -239,24 +263,28 @@ class _Lane:
                 await self._called.wait()
 
     def _take_in(self, tx: Transaction) -> _Taken:
-        """In one transaction: expire what is too old, mark the first of the rest as being sent."""
+        """In one transaction: expire what is too old or need not be told any more, mark the first of the rest as being
+        sent."""
         now = self._clock.now()
         due = tx.alerts.due(self.channel.name, now, BATCH)
         ours = [row for row in due if (row[0].priority is Priority.URGENT) is self._is_urgent]
-        expired = tuple(
-            (alert, delivery.to(DeliveryState.EXPIRED, detail="too old to be told here"))
-            for alert, delivery in ours
-            if now >= delivery.expires_at
-        )
-        for alert, delivery in expired:
-            after_delivery(tx, alert, delivery, now)
-        fresh = [(alert, delivery) for alert, delivery in ours if now < delivery.expires_at]
-        if not fresh:
-            return _Taken(expired=expired, wait_s=self._wait_s(tx))
-        alert, delivery = fresh[0]
+        expired: list[tuple[Alert, Delivery]] = []
+        first: tuple[Alert, Delivery] | None = None
+        for alert, delivery in ours:
+            why = "too old to be told here" if now >= delivery.expires_at else None
+            if first is None:
+                why = why or no_longer_told(tx, delivery)
+            if why is not None:
+                expired.append((alert, delivery.to(DeliveryState.EXPIRED, detail=why)))
+                after_delivery(tx, *expired[-1], now)
+            elif first is None:
+                first = (alert, delivery)
+        if first is None:
+            return _Taken(expired=tuple(expired), wait_s=self._wait_s(tx))
+        alert, delivery = first
         sending = delivery.to(DeliveryState.SENDING, attempts=delivery.attempts + 1)
         after_delivery(tx, alert, sending, now)
-        return _Taken(alert, sending, expired)
+        return _Taken(alert, sending, tuple(expired))
 
     def _wait_s(self, tx: Transaction) -> float:
         """Until the next delivery of this channel may go; those due now belong to the other lane."""
@@ -268,7 +296,11 @@ class _Lane:
         """Send once and keep what became of it."""
         try:
             async with asyncio.timeout(self._settings.send_limit_s):
-                receipt = await self.channel.send(alert, sending)
+                receipt = await self._send(alert, sending)
+        except _LetGoError as error:
+            after = sending.to(DeliveryState.EXPIRED, detail=str(error))
+        except Interrupted as error:
+            after = self._interrupted(alert, sending, error)
         except ChannelUnavailable as error:
             after = self._unavailable(sending, str(error))
         except TimeoutError:
@@ -282,11 +314,34 @@ class _Lane:
         await self._keep(alert, after)
         self._tell(alert, after)
 
+    async def _send(self, alert: Alert, sending: Delivery) -> Receipt:
+        """What the channel says, unless the alert is over before; then the channel has fallen silent."""
+        let_go: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.in_hand, self._let_go = sending, let_go
+        telling = asyncio.ensure_future(self.channel.send(alert, sending))
+        try:
+            await until_silent(telling, let_go)
+        finally:
+            self.in_hand = self._let_go = None
+        if let_go.done() and telling.cancelled():
+            raise _LetGoError(let_go.result())
+        return telling.result()
+
     def _sent(self, sending: Delivery, receipt: Receipt) -> Delivery:
         if self.state.is_away:
             self._observer.on("channel.back", channel=self.channel.name)
             self.state.recovered()
         return sending.to(DeliveryState.SENT, detail=_short(receipt.detail))
+
+    def _interrupted(self, alert: Alert, sending: Delivery, error: Interrupted) -> Delivery:
+        """The channel is there, so nothing else waits. Within bounds it is offered again once the person has spoken."""
+        again_at = self._clock.now() + timedelta(seconds=error.again_in_s)
+        is_urgent = alert.priority is Priority.URGENT
+        if sending.attempts >= self._settings.tries_over_people and not is_urgent:
+            return sending.to(DeliveryState.EXPIRED, detail=f"people spoke over it {sending.attempts} times")
+        if again_at >= sending.expires_at:
+            return sending.to(DeliveryState.EXPIRED, detail=_short(f"too old to be told here; last: {error}"))
+        return sending.to(DeliveryState.PENDING, detail=_short(str(error)), due_at=again_at)
 
     def _unavailable(self, sending: Delivery, why: str) -> Delivery:
         if self._clock.now() >= sending.expires_at:
@@ -320,15 +375,24 @@ class _Lane:
         await self._store.transact(work)
 
     def _tell(self, alert: Alert, delivery: Delivery) -> None:
+        now = self._clock.now()
+        since = alert.decided_at if delivery.number == 0 else delivery.due_at
         self._observer.on(
             f"delivery.{delivery.state.value}",
             alert_id=alert.id,
             task_id=alert.task_id,
             channel=self.channel.name,
+            transition=delivery.transition.value,
+            number=delivery.number,
             attempts=delivery.attempts,
-            late_s=round((self._clock.now() - alert.decided_at).total_seconds(), 3),
+            late_s=round((now - since).total_seconds(), 3),
+            delay_s=round((now - alert.condition_at).total_seconds(), 3),
             detail=delivery.detail,
         )
+
+
+class _LetGoError(Exception):
+    """What was being sent need not be told any more."""
 
 
 def pause_s(failures: int, settings: RelaySettings, jitter: float = 1.0) -> float:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
-from omni_watch.alerts.floor import Floor, Rank, until_silent
+from omni_watch.alerts.floor import Floor, Rank, Words, until_silent
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.speakers import Speaker
 from omni_watch.domain.errors import ChannelUnavailable
 from omni_watch.domain.rules import Language
@@ -34,7 +34,15 @@ class Remarks:
     """The live lane to the loudspeaker. Loop thread only."""
 
     def __init__(
-        self, voice: Voice, speaker: Speaker, floor: Floor, *, language: Language, clock: Clock, observer: Observer
+        self,
+        voice: Voice,
+        speaker: Speaker,
+        floor: Floor,
+        *,
+        language: Language,
+        clock: Clock,
+        observer: Observer,
+        quiet: Quiet | None = None,
     ) -> None:
         self._voice = voice
         self._speaker = speaker
@@ -44,13 +52,13 @@ class Remarks:
         self._observer = observer
         self._waiting: deque[_Remark] = deque()
         self._has_come = asyncio.Event()
-        self.quiet_until: datetime | None = None  # aware; what is offered before is dropped
+        self._quiet = quiet or Quiet()
         self._telling: asyncio.Future[str] | None = None
 
     def offer(self, feed: str, text: str) -> None:
         """Say it as soon as nobody else speaks, or not at all. Returns at once."""
-        if self.quiet_until is not None and self._clock.now() < self.quiet_until:
-            self._drop(_Remark(feed, text, self._clock.monotonic()), "the house was asked to be quiet")
+        if (why := self._quiet.why(self._clock.now())) is not None:
+            self._drop(_Remark(feed, text, self._clock.monotonic()), why)
             return
         while len(self._waiting) >= WAITING_MAX:
             self._drop(self._waiting.popleft(), "others wait")
@@ -75,7 +83,8 @@ class Remarks:
     async def _tell(self, remark: _Remark) -> None:
         try:
             wav = await self._voice.synthesize(remark.text, self._language)
-            await self._floor.speak(Rank.CHATTER, lambda: self._play(remark, wav))
+            words = Words(remark.text, self._language)
+            await self._floor.speak(Rank.CHATTER, lambda: self._play(remark, wav), words=words)
         except ChannelUnavailable as error:
             self._drop(remark, str(error))
 

@@ -45,7 +45,7 @@ class Dialect(Protocol):
 
         Raises:
             ChannelUnavailable: this text cannot be read; the program goes on.
-            EOFError: the program has ended, or what it says makes no sense.
+            EOFError, ConnectionError, ValueError, KeyError: it has ended, or what it says makes no sense.
         """
 
     def ended(self) -> None:
@@ -168,7 +168,7 @@ class Resident:
         except TimeoutError as error:
             await self._end()
             raise _BrokenError(f"{name} was not done after {limit_s:g} s") from error
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, ConnectionError, ValueError, KeyError) as error:  # the last two: it talks nonsense
             await self._end()
             raise _BrokenError(f"{name} ended: {error or 'it did not say why'}") from error
         finally:

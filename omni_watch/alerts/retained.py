@@ -12,8 +12,10 @@ from dataclasses import dataclass
 @dataclass(slots=True)
 class _State:
     wanted: bytes  # empty: the broker should hold nothing
-    spacing_s: float
-    refresh_s: float | None
+    spacing_s: float = 0.0
+    refresh_s: float | None = None
+    is_first: bool = False
+    then: bytes | None = None  # what becomes wanted once the broker has answered for `wanted`
     settled: tuple[bytes, float] | None = None  # what the broker was last given on this connection, and when
 
     def due_at_s(self) -> float | None:
@@ -32,13 +34,23 @@ class RetainedStates:
     def __init__(self) -> None:
         self._states: dict[str, _State] = {}
 
-    def put(self, topic: str, payload: bytes, *, spacing_s: float = 0.0, refresh_s: float | None = None) -> None:
-        """`topic` should hold `payload`: send it at most every `spacing_s`, and every `refresh_s` even unchanged."""
-        state = self._states.get(topic)
-        if state is None:
-            self._states[topic] = _State(payload, spacing_s, refresh_s)
-        else:
-            state.wanted, state.spacing_s, state.refresh_s = payload, spacing_s, refresh_s
+    def put(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        spacing_s: float = 0.0,
+        refresh_s: float | None = None,
+        is_first: bool = False,
+        then: bytes | None = None,
+    ) -> None:
+        """`topic` should hold `payload`: send it at most every `spacing_s`, and every `refresh_s` even unchanged.
+
+        `is_first`: before all that is not. `then`: what it should hold once the broker has answered for `payload`.
+        """
+        state = self._states.setdefault(topic, _State(payload))
+        state.wanted, state.spacing_s, state.refresh_s = payload, spacing_s, refresh_s
+        state.is_first, state.then = is_first, then
 
     def clear(self, topic: str) -> None:
         """`topic` should hold nothing."""
@@ -54,12 +66,13 @@ class RetainedStates:
             state.settled = None
 
     def due(self, now_s: float) -> list[tuple[str, bytes]]:
-        """What to publish now, in the order in which the topics were first put."""
-        return [
-            (topic, state.wanted)
+        """What to publish now, what comes first before the rest; both in the order in which their topics were put."""
+        due = [
+            (topic, state)
             for topic, state in self._states.items()
             if (due_at_s := state.due_at_s()) is not None and due_at_s <= now_s
         ]
+        return [(topic, state.wanted) for topic, state in sorted(due, key=lambda one: not one[1].is_first)]
 
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until something will be due; None: not before something changes."""
@@ -72,5 +85,7 @@ class RetainedStates:
         if state is None:
             return
         state.settled = (payload, now_s)
+        if payload == state.wanted and state.then is not None:
+            state.wanted, state.then = state.then, None
         if payload == b"" == state.wanted:
             del self._states[topic]

@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,14 +42,16 @@ class SoundShelf:
             path = self._folder / name
             try:
                 kept = path.read_bytes()
-                os.utime(path)
             except OSError:
                 kept = b""
             digest, wav = kept[:DIGEST_BYTES], kept[DIGEST_BYTES:]
             if hashlib.sha256(wav).digest() != digest:
                 del sizes[name]
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
                 return None
+            with suppress(OSError):  # a disk that cannot be written can still be read
+                os.utime(path)
             sizes.move_to_end(name)
             return wav
 
@@ -78,8 +81,8 @@ class SoundShelf:
                         Path(entry.path).unlink(missing_ok=True)
                     elif entry.name.endswith(SUFFIX):
                         found.append((stat.st_mtime, entry.name, stat.st_size))
-            except FileNotFoundError:
-                pass  # it is made with the first sound
+            except OSError:
+                found = []  # it is made with the first sound, or cannot be, which `keep` then says
             self._sizes = OrderedDict((name, size) for _, name, size in sorted(found))
         return self._sizes
 

@@ -12,12 +12,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from omni_watch.alerts.wav import SAMPLE_BYTES, Sound
+from omni_watch.alerts.wav import SAMPLE_BYTES, RateConverter, Sound, samples_of
 from omni_watch.domain.errors import ChannelUnavailable
+from omni_watch.domain.units import SAMPLE_RATE_HZ
+from omni_watch.watch.played import Played, Playing
 
 SLACK_S: Final = 15.0  # beyond the length of a sound: starting, opening the device, its buffers
 PROBE_LIMIT_S: Final = 10.0
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
+_HEARD: Final = re.compile(rb"heard (\d+\.\d+) (\d+\.\d+)\n")  # see player.py
 
 
 class Speaker(Protocol):
@@ -25,8 +28,10 @@ class Speaker(Protocol):
 
     name: str
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
         """Play to the end; what was done, for people. When cancelled it falls silent within 50 ms.
+
+        `loudness`: 0..1, of the way from as loud as it is set to as loud as it can; what is set to silence stays so.
 
         Raises:
             ChannelUnavailable: the device is missing or busy, the folder cannot be written.
@@ -42,31 +47,47 @@ class PortAudioSpeaker:
     """Plays through PortAudio, in a process of its own for each sound: see `player.py` for why.
 
     `device`: a name, part of a name, or a number; None is the system's default. It is looked for anew each time, so
-    one that was unplugged comes back by itself. `volume`: 0..1.
+    one that was unplugged comes back by itself. `volume`: 0..1. `played` is told what is heard when.
     """
 
-    def __init__(self, device: str | None = None, volume: float = 1.0) -> None:
+    def __init__(self, device: str | None = None, volume: float = 1.0, *, played: Played | None = None) -> None:
         self.name = "loudspeaker" if device is None else f"loudspeaker {device!r}"
         self._options = [] if device is None else [f"--device={device}"]
         self._volume = volume
+        self._played = played
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
         try:
-            sound = Sound.from_wav(wav).at_volume(self._volume)
+            sound = Sound.from_wav(wav).at_volume(raised(self._volume, loudness))
         except ValueError as error:
             raise ChannelUnavailable(f"{self.name}: {error}") from error
-        await self._run_player(sound.to_wav(), sound.duration_s + SLACK_S)
+        limit_s = sound.duration_s + SLACK_S
+        async with self._player() as process:
+            playing = self._begun(sound)
+            try:
+                async with asyncio.timeout(limit_s):
+                    complaints = await _ended(process, playing, sound.to_wav())
+            except TimeoutError as error:
+                raise self._stuck(limit_s) from error
+            finally:
+                _silenced(playing)
+            self._require_played(process, complaints)
         return f"played {sound.duration_s:.1f} s"
 
     async def stream(self, pieces: AsyncIterator[bytes], rate_hz: int, label: str) -> str:
         async with self._player(f"--stream={rate_hz}") as process:
-            played_s = await self._feed(process, pieces, rate_hz)
-            limit_s = played_s + SLACK_S  # the player is at most that far behind
+            playing = self._begun()
+            ending = asyncio.ensure_future(_ended(process, playing))
             try:
+                played_s = await self._feed(process, pieces, rate_hz, playing)
+                limit_s = played_s + SLACK_S  # the player is at most that far behind
                 async with asyncio.timeout(limit_s):
-                    _, complaints = await process.communicate()
+                    complaints = await ending
             except TimeoutError as error:
                 raise self._stuck(limit_s) from error
+            finally:
+                ending.cancel()
+                _silenced(playing)
             self._require_played(process, complaints)
         return f"played {played_s:.1f} s"
 
@@ -111,14 +132,27 @@ class PortAudioSpeaker:
                     process.kill()
                 await process.wait()
 
-    async def _feed(self, process: asyncio.subprocess.Process, pieces: AsyncIterator[bytes], rate_hz: int) -> float:
+    def _begun(self, sound: Sound | None = None) -> Playing | None:
+        if self._played is None:
+            return None
+        return self._played.begin(None if sound is None else sound.at_rate(SAMPLE_RATE_HZ).samples())
+
+    async def _feed(
+        self,
+        process: asyncio.subprocess.Process,
+        pieces: AsyncIterator[bytes],
+        rate_hz: int,
+        playing: Playing | None,
+    ) -> float:
         """Hand the pieces on as they come; how many seconds they were. A player that has ended says why later."""
-        sink, written = process.stdin, 0
+        sink, written, convert = process.stdin, 0, RateConverter(rate_hz, SAMPLE_RATE_HZ)
         if sink is None:
             raise RuntimeError("the player was started without a pipe")
         async for piece in pieces:
             loud = Sound(piece, rate_hz).at_volume(self._volume)
             written += len(loud.pcm)
+            if playing is not None:
+                playing.add(samples_of(convert(loud.pcm)))
             sink.write(loud.pcm)
             try:
                 async with asyncio.timeout(SLACK_S):
@@ -139,6 +173,39 @@ class PortAudioSpeaker:
             raise ChannelUnavailable("".join(last) or f"{self.name} failed ({process.returncode})")
 
 
+async def _ended(process: asyncio.subprocess.Process, playing: Playing | None, wav: bytes | None = None) -> bytes:
+    """Wait for the player's end, and heed what it says about time meanwhile; what it complained of. `wav` is given to
+    it first."""
+    if process.stdout is None or process.stderr is None or process.stdin is None:
+        raise RuntimeError("the player was started without pipes")
+    complaining = asyncio.ensure_future(process.stderr.read())
+    try:
+        if wav is not None:
+            process.stdin.write(wav)
+            with suppress(BrokenPipeError, ConnectionResetError):  # why it ended is asked below
+                await process.stdin.drain()
+            process.stdin.close()
+        async for line in process.stdout:
+            heard = _HEARD.fullmatch(line)
+            if heard is not None and playing is not None:
+                playing.heard(float(heard[1]), float(heard[2]))
+        complaints = await complaining
+        await process.wait()
+    finally:
+        complaining.cancel()
+    return complaints
+
+
+def _silenced(playing: Playing | None) -> None:
+    if playing is not None:
+        playing.silenced()
+
+
+def raised(volume: float, loudness: float) -> float:
+    """A volume 0..1, so much (0..1) of the way up to the fullest; what is set to silence stays silent."""
+    return volume + (1 - volume) * loudness if volume > 0 else 0.0
+
+
 class FileSpeaker:
     """Writes each sound as `<label>.wav` into a folder: for houses without a loudspeaker, replay and the demo."""
 
@@ -146,7 +213,7 @@ class FileSpeaker:
         self.name = f"folder {folder}"
         self._folder = folder
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
         path = self._folder / f"{_UNSAFE.sub('_', label)}.wav"
         try:
             await asyncio.to_thread(write_private, path, wav)

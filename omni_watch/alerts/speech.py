@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
+from omni_watch.alerts.kokoro import KokoroFiles, KokoroVoice
 from omni_watch.alerts.mandarin import as_pinyin, has_han, parts
 from omni_watch.alerts.piper import PiperVoice, find_piper
 from omni_watch.alerts.shelf import SoundShelf
@@ -27,6 +29,7 @@ from omni_watch.watch.ports import Observer, Voice
 SPEAK_LIMIT_S: Final = 30.0
 CACHE_BYTES: Final = 8_000_000  # about three minutes of speech
 PAUSE_S: Final = 0.25  # between two sentences
+PATIENCE_S: Final = 4.0  # for a natural voice when somebody waits: beyond it a plain voice now is better
 BREATHER_S: Final = 0.3  # between two sounds that are made ahead
 ESPEAK_VOICES: Final[Mapping[Language, str]] = {"en": "en-us", "zh": "cmn-latn-pinyin"}
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{2,8})*")
@@ -40,6 +43,7 @@ class SpeechSettings:
     piper_model: Path | None = None  # an .onnx with its .onnx.json beside it; None: no Piper
     piper_language: Language = "en"
     piper_digest: str = ""  # of the model; empty: its sound is not kept on disk
+    kokoro: KokoroFiles | None = None  # None: no Kokoro
     espeak: str = "espeak-ng"
     shelf: Path | None = None  # a folder for sounds that were made; None: they are kept in memory only
 
@@ -97,8 +101,10 @@ class Speech:
         observer: Observer,
         cache_bytes: int = CACHE_BYTES,
         shelf: SoundShelf | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        """`shelf`: where sounds of lasting voices are kept over a restart."""
+        """`shelf`: where sounds of lasting voices are kept over a restart. `patience_s`: with one of these, while
+        somebody waits for a sentence."""
         self._voices = tuple(voices)
         self._observer = observer
         self._cache_bytes = cache_bytes
@@ -108,9 +114,15 @@ class Speech:
         self._nobody_asks = asyncio.Event()
         self._nobody_asks.set()
         self._warming: set[asyncio.Task[None]] = set()
+        self._patience_s = patience_s
+        self._late: dict[str, asyncio.Task[bytes]] = {}  # what nobody waits for any more, by its voice
 
     def speaks(self, language: Language) -> bool:
         return any(voice.speaks(language) for voice in self._voices)
+
+    def voices(self, language: Language) -> list[str]:
+        """Who would speak it, the first choice first."""
+        return [voice.name for voice in self._voices if voice.speaks(language)]
 
     async def synthesize(self, text: str, language: Language) -> bytes:
         with self._asked():
@@ -119,7 +131,7 @@ class Speech:
             return wavs[0]
         return joined(list(_in_one_voice(wavs))).to_wav()
 
-    async def stream(self, text: str, language: Language) -> AsyncIterator[Sound]:
+    async def stream(self, text: str, language: Language) -> AsyncGenerator[Sound, None]:
         """The sound of each sentence as soon as it is made, all at one rate: what `Speaker.stream` takes.
 
         Raises:
@@ -154,8 +166,8 @@ class Speech:
 
     async def close(self) -> None:
         """End the programs that stay."""
-        for warming in self._warming:
-            warming.cancel()
+        for task in (*self._warming, *self._late.values()):
+            task.cancel()
         for voice in self._voices:
             if isinstance(voice, LastingVoice):
                 await voice.close()
@@ -181,17 +193,51 @@ class Speech:
             key = (voice.name, digest, language, text)
             if (wav := await self._kept(key)) is not None:
                 return wav
+            making = self._make(voice, text, language, key)
             try:
-                wav = await voice.synthesize(text, language)
+                wav = await (making if is_ahead else self._in_time(voice, making))
             except ChannelUnavailable as error:
                 self._observer.on("voice.failed", voice=voice.name, why=str(error))
                 failures.append(str(error))
                 continue
-            await self._keep(key, wav)
             if is_ahead:
                 await asyncio.sleep(BREATHER_S)
             return wav
         raise ChannelUnavailable("; ".join(failures) or f"there is no voice for {language!r}; install espeak-ng")
+
+    async def _make(self, voice: Voice, text: str, language: Language, key: tuple[str, ...]) -> bytes:
+        wav = await voice.synthesize(text, language)
+        await self._keep(key, wav)
+        return wav
+
+    async def _in_time(self, voice: Voice, making: Coroutine[Any, Any, bytes]) -> bytes:
+        """The sound, if it comes while it is worth waiting for. One that comes later is kept for the next time, and
+        until then the voice is left alone.
+
+        Raises:
+            ChannelUnavailable: the voice failed, or is too slow now.
+        """
+        if not isinstance(voice, LastingVoice):
+            return await making
+        if voice.name in self._late:
+            making.close()
+            raise ChannelUnavailable(f"{voice.name} is still busy with what it was asked before")
+        task = asyncio.create_task(making, name=f"{voice.name}-make")
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            self._late[voice.name] = task
+            task.add_done_callback(partial(self._came_late, voice.name))
+            raise ChannelUnavailable(f"{voice.name} was not done after {self._patience_s:g} s") from error
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    def _came_late(self, voice: str, task: asyncio.Task[bytes]) -> None:
+        del self._late[voice]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observer.on("voice.failed", voice=voice, why=str(error))
 
     async def _kept(self, key: tuple[str, ...]) -> bytes | None:
         if key in self._cache:
@@ -225,6 +271,8 @@ def make_speech(settings: SpeechSettings, observer: Observer) -> Speech:
     if settings.piper_model is not None and program is not None:
         language, digest = settings.piper_language, settings.piper_digest
         voices.append(PiperVoice(program, settings.piper_model, observer, language=language, digest=digest))
+    if settings.kokoro is not None:
+        voices.append(KokoroVoice(settings.kokoro, observer))
     voices.append(EspeakVoice(settings.espeak))
     return Speech(voices, observer, shelf=None if settings.shelf is None else SoundShelf(settings.shelf))
 
@@ -267,8 +315,10 @@ def _sound(name: str, wav: bytes) -> Sound:
 
 
 def _reads(voice: Voice, text: str, language: Language) -> bool:
-    """Whether this voice can read every script in the text."""
-    return voice.speaks(language) and (not has_han(text) or voice.speaks("zh"))
+    """Whether this voice can read every script in the text. Who speaks Chinese reads English words, too."""
+    if has_han(text):
+        return voice.speaks("zh") and (language == "en" or voice.speaks(language))
+    return voice.speaks(language)
 
 
 def _in_one_voice(wavs: Sequence[bytes]) -> Iterator[Sound]:

@@ -24,18 +24,20 @@ class TerminalChannel:
     def __init__(self, console: Console, *, clock: Clock) -> None:
         self._console = console
         self._clock = clock
-        self._last: Alert | None = None
+        self._last: tuple[str, int] | None = None
         self._is_unread = False
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
-        """Print it.
+        """Print it; what became of an alert is not printed.
 
         Raises:
             ChannelUnavailable: nobody reads our output any more.
         """
-        if alert != self._last:
-            self._print(line(alert))
-            self._last = alert
+        if not delivery.transition.is_telling:
+            return Receipt(channel=self.name, at=self._clock.now(), detail="not printed")
+        if (alert.id, delivery.number) != self._last:
+            self._print(line(alert, delivery.repeats))
+            self._last = (alert.id, delivery.number)
         return Receipt(channel=self.name, at=self._clock.now(), detail="printed")
 
     def expiry_s(self, priority: Priority) -> float:
@@ -56,15 +58,16 @@ class TerminalChannel:
             raise ChannelUnavailable(f"{self.name}: {error.strerror}") from error
 
 
-def line(alert: Alert) -> Text:
+def line(alert: Alert, repeats: int = 0) -> Text:
     """`12:00:04  The kettle is full.  (Tell me …; kitchen, 27 s; 0.9 s after; taught)`."""
+    again = f"told again, {repeats}; " if repeats else ""
     delay_s = (alert.decided_at - alert.condition_at).total_seconds()
     means = ", ".join(each.value for each in alert.means)
     place = f"{alert.feed}, {alert.stream_s:.0f} s" if alert.feed else "reminder"
     return Text.assemble(
         (f"{alert.decided_at.astimezone():%H:%M:%S}  ", "dim"),
         (_shown(alert.text), STYLES[alert.priority]),
-        (f"  ({_shown(alert.task_text)}; {place}; {delay_s:.1f} s after; {means})", "dim"),
+        (f"  ({again}{_shown(alert.task_text)}; {place}; {delay_s:.1f} s after; {means})", "dim"),
     )
 
 

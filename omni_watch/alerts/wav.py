@@ -69,7 +69,7 @@ class Sound:
 
     def samples(self) -> NDArray[np.float32]:
         """[n], -1..1."""
-        return np.frombuffer(self.pcm, "<i2").astype(np.float32) / np.float32(32768)
+        return samples_of(self.pcm)
 
     def without_tail(self) -> Sound:
         """Without the silence at its end, but for a breath: what follows belongs to the same sentence."""
@@ -105,6 +105,11 @@ class RateConverter:
         frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2")[None, :], format="s16", layout="mono")
         frame.sample_rate = self._from_hz
         return frame
+
+
+def samples_of(pcm: bytes) -> NDArray[np.float32]:
+    """[n], -1..1, of mono 16-bit samples."""
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
 
 
 def joined(sounds: Sequence[Sound]) -> Sound:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from omni_watch.alerts.live_voice import LiveVoice
+from omni_watch.alerts.rehearsal import fixed_sentences
 from omni_watch.alerts.relay import Relay
-from omni_watch.alerts.snapshots import SnapshotFolder
+from omni_watch.alerts.snapshots import SnapshotFolder, as_jpeg
 from omni_watch.alerts.speech import Speech
 from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.alerts.wav import Sound
@@ -31,26 +32,30 @@ from omni_watch.app.answering import answer_wishes
 from omni_watch.app.channels import Channels, speaker_for
 from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s
 from omni_watch.app.errands import daemon_lock
+from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.house import database_path
 from omni_watch.app.household import Planner, household_of
 from omni_watch.app.listening import HeardFile, Listening
 from omni_watch.app.publishing import Publisher
+from omni_watch.app.remote import house_for_mqtt
 from omni_watch.app.talking import Conversation
-from omni_watch.app.words import Deaf, open_word_ears, spoken_languages
+from omni_watch.app.words import LANGUAGES, Deaf, open_word_ears, spoken_languages
 from omni_watch.cabinet import Cabinet
-from omni_watch.config.rulebook import load_rulebook
+from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
-from omni_watch.domain.rules import Language, Rule
+from omni_watch.domain.rules import Escalation, Language, Rule
 from omni_watch.domain.units import SAMPLE_RATE_HZ
+from omni_watch.home_assistant.desk import Desk, Hands
+from omni_watch.home_assistant.discovery import Discovery, DiscoverySettings
 from omni_watch.sensing.opening import open_feed
 from omni_watch.store.thread import SqlStore
 from omni_watch.store.timers import Timers
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.telemetry.fanout import Observers
 from omni_watch.telemetry.status import StatusObserver
-from omni_watch.watch import requests
+from omni_watch.watch import modes, requests
 from omni_watch.watch.conversing import Household
 from omni_watch.watch.heartbeat import Heartbeat
 from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer
@@ -111,6 +116,7 @@ class Parts:
     relay: Relay
     timers: Timers
     publisher: Publisher
+    desk: Desk | None  # takes what is asked over MQTT
     model_thread: ModelThread
     fitting: ThreadPoolExecutor
 
@@ -158,12 +164,12 @@ class Daemon:
         own = [] if status else [self._status]
         self._stop = asyncio.Event()
         self._look = asyncio.Event()
+        self._is_watching = False  # a first second was decided
         self._observer = Observers(*observers, *own, Reactions(self._on_first_beat, self._look.set))
         self._rules: Mapping[str, Rule] = {}
         self._watched: list[Watching] = []
         self._failed: list[FeedError] = []
-        self._rehearsed: set[tuple[str, str]] = set()
-        self._rehearsing: asyncio.Task[None] | None = None
+        self._giving_way = GivingWay(clock=self._clock, observer=self._observer)
         self._live_voice: LiveVoice | None = None
         self._speech: Speech | None = None
         self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
@@ -193,12 +199,20 @@ class Daemon:
         fitting = ThreadPoolExecutor(1, "fitting")
         stack.callback(fitting.shutdown, wait=False, cancel_futures=True)
         snapshots = SnapshotFolder(settings.state_dir / "snapshots", observer=observer)
-        channels = Channels.open(settings, cabinet, snapshots, store, clock=clock, observer=observer, hush=engine.hush)
+        channels = Channels.open(
+            *(settings, cabinet, snapshots, store),
+            clock=clock,
+            observer=observer,
+            hush=engine.hush,
+            giving_way=self._giving_way,
+        )
         self._live_voice, self._speech = channels.live_voice, channels.speech
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
-        listening = await self._open_ears(stack, cabinet, store, choice, channels)
+        household = cache(lambda: self._household(cabinet, choice))
+        listening = await self._open_ears(stack, cabinet, store, household, channels)
+        discovery = self._discovery(channels, store)
         timers = Timers(database_path(settings), on_wake=lambda _name: self._look.set(), clock=clock, observer=observer)
         await timers.start()
         stack.push_async_callback(timers.close)
@@ -213,10 +227,60 @@ class Daemon:
             listening=listening,
             relay=relay,
             timers=timers,
-            publisher=Publisher(channels.mqtt, store, self._status, engine.name),
+            publisher=Publisher(
+                channels.mqtt,
+                store,
+                self._status,
+                engine.name,
+                clock=clock,
+                zone=settings.zone,
+                discovery=discovery,
+            ),
+            desk=self._desk(channels, store, cabinet, household, discovery),
             model_thread=model_thread,
             fitting=fitting,
         )
+
+    def _discovery(self, channels: Channels, store: SqlStore) -> Discovery | None:
+        """How Home Assistant finds the house."""
+        if channels.mqtt is None:
+            return None
+        mqtt = self._settings.mqtt
+        return Discovery(
+            channels.mqtt,
+            store,
+            channels.mqtt.topics,
+            [feed.name for feed in self._settings.feeds],
+            settings=DiscoverySettings(form=mqtt.discovery, prefix=mqtt.discovery_prefix),
+            observer=self._observer,
+            on_change=self._look.set,
+        )
+
+    def _desk(
+        self,
+        channels: Channels,
+        store: SqlStore,
+        cabinet: Cabinet,
+        household: Callable[[], Household],
+        discovery: Discovery | None,
+    ) -> Desk | None:
+        """Where others ask over MQTT."""
+        if channels.mqtt is None or not self._settings.mqtt.requests:
+            return None
+        hands = Hands(
+            house=lambda: house_for_mqtt(household(), self._rulebook(), cabinet),
+            on_change=self._look.set,
+            on_hush=channels.quiet,
+            picture=self._picture,
+            show=None if discovery is None else discovery.show,
+        )
+        return Desk(channels.mqtt, store, channels.mqtt.topics, hands, clock=self._clock, observer=self._observer)
+
+    async def _picture(self, feed: str) -> bytes | None:
+        """What a feed shows now, as JPEG."""
+        watching = next((one for one in self._watched if one.feed.name == feed), None)
+        frame = None if watching is None else watching.heartbeat.last_frame
+        return None if frame is None else await asyncio.to_thread(as_jpeg, frame.rgb)
 
     async def _open_engine(self, cabinet: Cabinet) -> tuple[Choice, DuplexModel]:
         """Choose, say why, and load."""
@@ -233,7 +297,12 @@ class Daemon:
         return choice, engine
 
     async def _open_ears(
-        self, stack: AsyncExitStack, cabinet: Cabinet, store: SqlStore, choice: Choice, channels: Channels
+        self,
+        stack: AsyncExitStack,
+        cabinet: Cabinet,
+        store: SqlStore,
+        household: Callable[[], Household],
+        channels: Channels,
     ) -> Listening | None:
         """What listens to people; None, and the observer told why, where nobody can be understood."""
         if not self._settings.ears.enabled or all(feed.audio is None for feed in self._settings.feeds):
@@ -248,19 +317,28 @@ class Daemon:
         if self._settings.ears.keep_heard:
             keep = HeardFile(self._settings.state_dir / HEARD_FILE)
             stack.callback(keep.close)
+        house = await asyncio.to_thread(household)
+        if channels.rehearsal is not None:
+            channels.rehearsal.answers = {each: fixed_sentences(house.book.speech(each).replies) for each in LANGUAGES}
         return Listening(
             ears,
-            Conversation(store, await asyncio.to_thread(self._household, cabinet, choice)),
+            Conversation(store, house),
             channels.answers,
+            self._giving_way,
             clock=self._clock,
             observer=self._observer,
             on_change=self._look.set,
+            on_hush=channels.quiet,
+            language=self._settings.language,
             keep=keep,
         )
 
+    def _rulebook(self) -> Rulebook:
+        return load_rulebook(self._settings.rules_dir)
+
     def _household(self, cabinet: Cabinet, choice: Choice) -> Household:
         """The house as a conversation knows it, with every pattern of its speech compiled: two seconds."""
-        rulebook = load_rulebook(self._settings.rules_dir)
+        rulebook = self._rulebook()
         planner = Planner(self._settings, rulebook, cabinet, choice)
         household = household_of(self._settings, rulebook, cabinet, planner.plan, set_by="voice")
         household.book.make_ready()
@@ -300,6 +378,7 @@ class Daemon:
                 clock=self._clock,
                 observer=self._observer,
                 on_sound=None if listening is None else partial(listening.hear, feed.name),
+                cleaned=partial(self._giving_way.cleaned, feed.name),
             )
             for feed in self._settings.feeds
         ]
@@ -323,16 +402,22 @@ class Daemon:
             clock=self._clock,
             observer=self._observer,
             expiries_s=parts.channels.expiries_s,
-            on_alerts=lambda _alerts: parts.relay.wake(),
+            on_alerts=lambda _alerts: self._alerted(parts),
             on_comments=lambda feed, comments: self._remark(parts, feed, comments),
         )
         return Watching(feed, roster, heartbeat)
+
+    def _alerted(self, parts: Parts) -> None:
+        parts.relay.wake()
+        self._look.set()  # one that nobody takes note of needs a timer
 
     def _remark(self, parts: Parts, feed: str, comments: Sequence[Utterance]) -> None:
         """What a companion says of its own accord: live, never stored."""
         for comment in comments:
             self._observer.on("companion.said", feed=feed, letters=len(comment.text), text=comment.text)
-            if parts.channels.remarks is not None and feed not in self._speaking_themselves:
+            if feed in self._speaking_themselves:
+                self._giving_way.barge_in.adds(comment.text)  # its sound was there first
+            elif parts.channels.remarks is not None:
                 parts.channels.remarks.offer(feed, comment.text)
 
     # --- work ---
@@ -350,6 +435,7 @@ class Daemon:
                 group.create_task(parts.publisher.run(), name="publisher"),
                 *([group.create_task(parts.listening.run(), name="listening")] if parts.listening else []),
                 *(group.create_task(work(), name="channel") for work in parts.channels.workers),
+                *([] if parts.desk is None else [group.create_task(parts.desk.run(), name="requests")]),
             ]
             ended = group.create_task(self._after(hearts), name="end of the feeds")
             await self._stop.wait()
@@ -381,8 +467,6 @@ class Daemon:
         self._observer.on("stopping")
         await asyncio.gather(*(watching.feed.close() for watching in self._watched))
         _, late = await asyncio.wait(hearts, timeout=STOP_HEARTS_S) if hearts else (set(), set())
-        if self._rehearsing is not None:
-            self._rehearsing.cancel()
         for heart in late:
             self._observer.on("stop.late", worker=heart.get_name())
             heart.cancel()
@@ -409,12 +493,14 @@ class Daemon:
         store, now = parts.store, self._clock.now()
         for task in await store.transact(lambda tx: requests.settle(tx, now)):
             self._observer.on("task.changed", task_id=task.id, state=task.state.value)
-        parts.channels.keep_quiet(await store.transact(lambda tx: requests.quiet_until(tx, now)))
+        quiet_until, chosen = await store.transact(lambda tx: (modes.quiet_until(tx, now), modes.modes(tx)))
+        parts.channels.keep_quiet(quiet_until, is_silent=chosen.is_silent)
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
-        await parts.timers.sync(await store.transact(lambda tx: tx.tasks.live()), now)
         if parts.listening is not None:
             await parts.listening.look()
+        await parts.relay.let_go()
+        await self._escalate(parts)
         for watching in self._watched:
             with suppress(ModelError):  # told by the roster; the session that runs goes on
                 await watching.roster.look(now)
@@ -427,22 +513,29 @@ class Daemon:
         self._observer.on("outbox", pending=await store.transact(lambda tx: tx.alerts.unfinished()))
         parts.relay.wake()
 
+    async def _escalate(self, parts: Parts) -> None:
+        """Tell again what nobody has acknowledged, and have a timer for when time alone will next change something."""
+        now, expiries_s = self._clock.now(), parts.channels.expiries_s
+        changed = await parts.store.transact(lambda tx: requests.escalate(tx, now, expiries_s, self._escalation_of))
+        for alert, course in changed:
+            event = "alert.repeated" if course.is_open else "alert.expired"
+            self._observer.on(event, alert_id=alert.id, task_id=alert.task_id, repeats=course.repeats)
+        tasks, next_at = await parts.store.transact(
+            lambda tx: (tx.tasks.live(), requests.next_escalation(tx, self._escalation_of))
+        )
+        await parts.timers.sync(tasks, now, next_at)
+
+    def _escalation_of(self, rule_id: str | None) -> Escalation:
+        """Any thread."""
+        rule = self._rules.get(rule_id) if rule_id is not None else None
+        usual = self._settings.escalation
+        return usual if rule is None else usual.tuned(rule.escalation)
+
     def _rehearse(self, parts: Parts) -> None:
         """Have the words of every watched task ready, so that an alert is spoken without waiting for the voice."""
-        speech = parts.channels.speech
-        said = {(t.message, t.language) for watching in self._watched for t in watching.roster.tasks.values()}
-        if speech is None or said <= self._rehearsed:
-            return
-        new, self._rehearsed = said - self._rehearsed, said
-        before = self._rehearsing
-
-        async def one_by_one() -> None:  # each may start a program that takes a core for a second
-            if before is not None:
-                await before
-            for words in sorted(new):
-                await speech.prepare(*words)
-
-        self._rehearsing = asyncio.create_task(one_by_one(), name="rehearsal")
+        if parts.channels.rehearsal is not None:
+            tasks = [task for watching in self._watched for task in watching.roster.tasks.values()]
+            parts.channels.rehearsal.expect({(task.message, task.language) for task in tasks})
 
     async def _forget(self, parts: Parts) -> None:
         """What is older than the retention says."""
@@ -459,11 +552,13 @@ class Daemon:
         await parts.snapshots.forget_before(snapshots_since)
 
     def _on_first_beat(self) -> None:
+        self._is_watching = True
         self._observer.on("ready")
 
     def _reload(self) -> None:
         """SIGHUP: read the rules again and look at every task anew; settings need a restart."""
-        self._observer.on("reloading")
+        if self._is_watching:  # else whoever waits for "ready" would hear it too soon
+            self._observer.on("reloading")
         try:
             rules = self._read_rules()
         except ConfigError as error:
@@ -473,7 +568,8 @@ class Daemon:
             for watching in self._watched:
                 watching.roster.rules = rules
             self._look.set()
-        self._observer.on("ready")
+        if self._is_watching:
+            self._observer.on("ready")
 
 
 def _on_the_loop(act: Callable[..., None]) -> Callable[..., None]:

@@ -10,21 +10,31 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
 from omni_watch.app.engines import Choice
+from omni_watch.app.service import Service
 from omni_watch.cabinet import Standing, State, lacking
-from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings
+from omni_watch.config.settings import FeedSettings, MetricsSettings, MqttSettings, Settings, VoiceSettings
 from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ChannelError, ConfigError, ModelError, StoreError
+from omni_watch.domain.rules import Language
 from omni_watch.store.care import Health
 
 ROOM_NEEDED: Final = 200_000_000  # bytes: the database, its backups, and some weeks of snapshots
+ESPEAK: Final = "espeak-ng"
+NAMES: Final[Mapping[Language, str]] = {"en": "English", "zh": "Chinese"}
+NATURAL: Final[Mapping[Language, str]] = {  # what brings it
+    "en": "pip install piper-tts, and omni-watch models pull",
+    "zh": "omni-watch models pull",
+}
 EARLIEST: Final = 2026  # a clock before the year this was written in was never set
+
+CONFIG_WRONG: Final = 78  # EX_CONFIG, as the command line exits
 
 _CAMERA: Final = re.compile(r"(?:/dev/video|v4l2:)(\d+)")
 
@@ -58,11 +68,14 @@ class Probes:
 
     devices: Callable[[FeedSettings], Sequence[DeviceProbe]]
     speaker: Callable[[VoiceSettings], str]  # says what was found; ChannelError
+    voices: Callable[[], Mapping[Language, Sequence[str]]]  # who would speak each language, in order; ModelError
     broker: Callable[[MqttSettings], str]  # says what answered; ChannelError
     models: Callable[[], Sequence[Standing]]  # ModelError
     engine: Callable[[], Choice]  # ConfigError, ModelError
     database: Callable[[Path], Health]  # StoreError
     free_bytes: Callable[[Path], int]  # OSError
+    services: Callable[[], Sequence[Service] | None]  # None: nobody here manages services
+    metrics: Callable[[MetricsSettings, bool], str]  # while the daemon runs, or not; says what was found; OSError
     is_clock_kept: Callable[[], bool | None]
     now: Callable[[], datetime]
 
@@ -85,6 +98,7 @@ def diagnose(
         if is_quick
         else [
             check_speaker(settings.voice, probes.speaker),
+            check_voices(settings.voice, settings.language, probes.voices),
             *check_models(probes.models),
             check_engine(probes.engine),
         ]
@@ -95,6 +109,9 @@ def diagnose(
         check_disk(settings.state_dir, probes.free_bytes),
         check_database(database, probes.database),
         check_clock(probes.now(), probes.is_clock_kept),
+        *check_services(probes.services),
+        *check_secrets(settings.origin),
+        *check_metrics(settings.metrics, probes.metrics, is_running=is_running),
         *feeds,
         check_broker(settings.mqtt, probes.broker),
         *slow,
@@ -137,6 +154,25 @@ def check_speaker(voice: VoiceSettings, speaker: Callable[[VoiceSettings], str])
         return Finding("speaker", False, str(error), 'set voice.device, or voice.output = "off" to go without')
 
 
+def check_voices(
+    settings: VoiceSettings, language: Language, voices: Callable[[], Mapping[Language, Sequence[str]]]
+) -> Finding:
+    """Who speaks which language. A house whose own language nobody speaks is mute."""
+    if not settings.enabled or settings.output == "off":
+        return Finding("voices", None, "switched off in the configuration")
+    try:
+        found = voices()
+    except ModelError as error:
+        return Finding("voices", False, str(error), "omni-watch models pull")
+    what = "; ".join(f"{NAMES[each]}: {', then '.join(found[each]) or 'nobody'}" for each in found)
+    if not found[language]:
+        return Finding("voices", False, what, "apt install espeak-ng")
+    plain = [each for each in found if found[each][:1] == [ESPEAK]]
+    return Finding(
+        "voices", True, what, "; ".join(f"for a natural {NAMES[each]} voice: {NATURAL[each]}" for each in plain)
+    )
+
+
 def check_broker(mqtt: MqttSettings, broker: Callable[[MqttSettings], str]) -> Finding:
     if not mqtt.enabled:
         return Finding("broker", None, "MQTT is switched off in the configuration")
@@ -145,6 +181,73 @@ def check_broker(mqtt: MqttSettings, broker: Callable[[MqttSettings], str]) -> F
     except ChannelError as error:
         do = "alerts wait until it is back; check mqtt.host, mqtt.port, user, password and TLS, and that it runs"
         return Finding("broker", False, str(error), do)
+
+
+def check_services(services: Callable[[], Sequence[Service] | None]) -> Iterator[Finding]:
+    """One finding for each installed service, and for each thing about it that is to be mended."""
+    found = services()
+    if found is None:
+        yield Finding("service", None, "nothing here manages services; `omni-watch run` works in the foreground")
+    elif not found:
+        yield Finding("service", None, "not installed", "sudo deploy/install.sh, or deploy/install.sh --user")
+    for service in found or ():
+        area = "service" if service.scope == "system" else "your service"
+        yield _service_runs(area, service)
+        if service.is_stale:
+            yield Finding(area, False, "its unit was changed since systemd read it", _control(service, "daemon-reload"))
+        if not service.is_enabled:
+            yield Finding(area, None, "it will not start by itself next time", _control(service, "enable omni-watch"))
+        if not service.lingers:
+            yield Finding(area, None, "it runs only while you are logged in", "loginctl enable-linger")
+
+
+def _service_runs(area: str, service: Service) -> Finding:
+    journal = f"journalctl {'--user ' * (service.scope == 'user')}-u omni-watch -n 50"
+    again = f"; it was started anew {service.restarts} times, see {journal}" if service.restarts else ""
+    match service.state:
+        case "active" | "reloading":
+            return Finding(area, True, f"{service.status or 'it runs'}{again}")
+        case "activating":
+            return Finding(area, None, f"it is starting: {service.status}{again}")
+        case "failed" if service.exit_status == CONFIG_WRONG:
+            return Finding(area, False, "it stopped because the configuration is wrong", "omni-watch config check")
+        case "failed" if service.result == "watchdog":
+            return Finding(area, False, "it fell silent too often; is the machine too slow?", journal)
+        case "failed":
+            return Finding(area, False, f"it failed ({service.result}, exit {service.exit_status})", journal)
+        case _:
+            is_wanted = False if service.is_enabled else None
+            return Finding(area, is_wanted, "it does not run", _control(service, "start omni-watch"))
+
+
+def _control(service: Service, what: str) -> str:
+    return f"systemctl --user {what}" if service.scope == "user" else f"sudo systemctl {what}"
+
+
+def check_secrets(origin: Path | None) -> Iterator[Finding]:
+    """Whether anybody on this machine may read the secrets beside the configuration."""
+    folder = None if origin is None else origin.parent / "credentials"
+    try:
+        files = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+        open_to_all = [path for path in files if path.is_file() and path.stat().st_mode & 0o007]
+    except PermissionError:  # which is as it should be, for whoever is not the service
+        return
+    for path in open_to_all:
+        yield Finding("secrets", False, f"everybody may read {path}", f"chmod o= {path}")
+    if files and not open_to_all:
+        yield Finding("secrets", True, f"{len(files)} in {folder}, closed to others")
+
+
+def check_metrics(
+    metrics: MetricsSettings, probe: Callable[[MetricsSettings, bool], str], *, is_running: bool
+) -> Iterator[Finding]:
+    if not metrics.enabled:
+        return
+    try:
+        yield Finding("metrics", True, probe(metrics, is_running))
+    except OSError as error:
+        why = error.strerror or str(error)
+        yield Finding("metrics", False, f"{metrics.host}:{metrics.port}: {why}", "set metrics.port to a free one")
 
 
 def check_models(models: Callable[[], Sequence[Standing]]) -> Iterator[Finding]:

@@ -17,11 +17,12 @@ from omni_watch.app.errands import QUIET, TEACH, ask_daemon, is_daemon_running
 from omni_watch.app.household import Planner, household_of
 from omni_watch.app.lessons import example_from, keep_lesson, lesson_from_clip
 from omni_watch.app.showing import Showing, look_once
+from omni_watch.app.told import Told
 from omni_watch.app.wishes import TaskWish, task_from
 from omni_watch.cabinet import Cabinet
 from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import Settings, read_settings
-from omni_watch.domain.alerts import Alert, Delivery
+from omni_watch.domain.alerts import Alert, Course
 from omni_watch.domain.errors import RequestError
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
@@ -39,6 +40,7 @@ from omni_watch.watch.replies import Replies
 
 T = TypeVar("T")
 DATABASE = "omni-watch.db"
+CLI = "cli"  # who asks, unless a call says otherwise
 TALKING = "talking-cli"  # the note that keeps the conversation between two runs of the command line
 
 
@@ -158,7 +160,7 @@ class House:
         return self.transact(lambda tx: tx.marks.of_task(task.id))
 
     def cancel(self, task_id: str) -> Task:
-        return self.transact(lambda tx: requests.cancel(tx, task_id))
+        return self.transact(lambda tx: requests.cancel(tx, task_id, by=CLI, now=self._clock.now()))
 
     def pause(self, task_id: str) -> Task:
         return self.transact(lambda tx: requests.pause(tx, task_id))
@@ -168,7 +170,7 @@ class House:
 
     def snooze(self, task_id: str, lasting: timedelta) -> Task:
         now = self._clock.now()
-        return self.transact(lambda tx: requests.snooze(tx, task_id, until=now + lasting, now=now))
+        return self.transact(lambda tx: requests.snooze(tx, task_id, until=now + lasting, by=CLI, now=now))
 
     # --- teaching ---
 
@@ -245,10 +247,26 @@ class House:
 
     # --- alerts ---
 
-    def alerts(self, limit: int = 50, task_id: str | None = None) -> list[tuple[Alert, list[Delivery]]]:
-        """Newest first, each with what became of it on every channel."""
+    def alerts(self, limit: int = 50, task_id: str | None = None) -> list[Told]:
+        """Newest first, each with what became of it, and of what was told of it on every channel."""
+        return self.transact(lambda tx: [_told(tx, alert) for alert in tx.alerts.recent(limit, task_id)])
+
+    def acknowledge(self, alert_id: str | None = None) -> Told:
+        """A person has taken note of this alert, or (None) of the last open one; how it is now."""
+        now = self._clock.now()
+
+        def work(tx: Transaction) -> Told:
+            if alert_id is None:
+                return _told(tx, requests.acknowledge_last(tx, by=CLI, now=now))
+            return _told(tx, requests.acknowledge(tx, alert_id, by=CLI, now=now))
+
+        return self.transact(work)
+
+    def acknowledge_task(self, task_id: str) -> list[Told]:
+        """The same for all open alerts of a task."""
+        now = self._clock.now()
         return self.transact(
-            lambda tx: [(alert, tx.alerts.deliveries(alert.id)) for alert in tx.alerts.recent(limit, task_id)]
+            lambda tx: [_told(tx, alert) for alert in requests.acknowledge_task(tx, task_id, by=CLI, now=now)]
         )
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
@@ -270,3 +288,8 @@ class House:
                 f"say with --feed which camera this shows; task {task.id} watches {', '.join(candidates) or 'none'}"
             )
         return candidates[0]
+
+
+def _told(tx: Transaction, alert: Alert) -> Told:
+    course = tx.alerts.course(alert.id) or Course(alert_id=alert.id)
+    return Told(alert=alert, course=course, deliveries=tuple(tx.alerts.deliveries(alert.id)))

@@ -70,6 +70,7 @@ def household_of(
         make=make,
         plan=lambda tx, task: plan(task, tx.lessons.of(task.id)),
         set_by=set_by,
+        quiet_hours=settings.voice.quiet_hours,
         new_id=new_id,
     )
 

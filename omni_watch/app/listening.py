@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_watch.alerts.answers import Answers
+from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.talking import Conversation, Said
 from omni_watch.domain.errors import OmniWatchError, StoreError
-from omni_watch.domain.hearing import Heard, Hearing
+from omni_watch.domain.hearing import Heard, Hearing, SpeechBegan
 from omni_watch.domain.rules import Language
+from omni_watch.watch.barge_in import Heed
 from omni_watch.watch.ports import Clock, Observer, WordListener
 from omni_watch.watch.supervise import supervise
 
@@ -46,22 +48,30 @@ class Listening:
         ears: WordListener,
         conversation: Conversation,
         answers: Answers | None,
+        giving_way: GivingWay,
         *,
         clock: Clock,
         observer: Observer,
         on_change: Callable[[], None],
+        on_hush: Callable[[], None] = lambda: None,
+        language: Language = "en",
         keep: HeardFile | None = None,
     ) -> None:
-        """`answers`: None where nothing is said aloud. `on_change`: called after a request was carried out."""
+        """`answers`: None where nothing is said aloud. `on_change`: called after a request was carried out; `on_hush`:
+        when a person wants us to be quiet. `language`: that is mostly spoken here."""
         self._ears = ears
         self._conversation = conversation
         self._answers = answers
+        self._giving_way = giving_way
+        giving_way.barge_in.is_request = lambda text, _: conversation.is_request(text, clock.now())
         self._clock = clock
         self._observer = observer
         self._on_change = on_change
+        self._on_hush = on_hush
         self._keep = keep
         self._waiting: asyncio.Queue[Heard] = asyncio.Queue(WAITING_MAX)
         self._taken: _Taken | None = None
+        self._language: Language = language  # of the last answer
         self._speaking: asyncio.Task[None] | None = None
 
     def hear(self, feed: str, start_s: float, samples: NDArray[np.float32]) -> None:
@@ -87,6 +97,10 @@ class Listening:
             together.create_task(self._take_all(together), name="requests")
 
     def _deliver(self, hearing: Hearing) -> None:
+        if self._giving_way.hears(hearing) is Heed.OURS:
+            return
+        if isinstance(hearing, SpeechBegan) and self._answers is not None:
+            self._answers.expect(self._language)
         if not isinstance(hearing, Heard):
             return
         if self._waiting.full():
@@ -110,6 +124,7 @@ class Listening:
         """Say it, in place of the answer that is being said: who asks for something new has heard enough."""
         if self._answers is None or not text:
             return
+        self._language = language
         if self._speaking is not None:
             self._speaking.cancel()
         self._speaking = together.create_task(self._say(self._answers, feed, text, language), name="answer")
@@ -137,6 +152,8 @@ class Listening:
             after_s=round(self._clock.monotonic() - heard.end_s, 3),
         )
         self._on_change()
+        if said.is_hush:
+            self._on_hush()
         return said
 
     def _was_taken(self, heard: Heard) -> bool:

@@ -9,11 +9,13 @@ from itertools import zip_longest
 
 from omni_watch.domain.hearing import Heard
 from omni_watch.domain.rules import Language
+from omni_watch.domain.tasks import Task
 from omni_watch.watch import requests
 from omni_watch.watch.asking import Add, BeQuiet, Understood
 from omni_watch.watch.by_ear import fits_a_rule, put_right
 from omni_watch.watch.conversing import ANSWER_WITHIN, Household, Talking, carry_out, hear
 from omni_watch.watch.hot_words import hot_words
+from omni_watch.watch.phrases import Hearing, understand
 from omni_watch.watch.pinyin import repaired
 from omni_watch.watch.ports import Store, Transaction
 
@@ -39,6 +41,7 @@ class Conversation:
         self._store = store
         self._household = household
         self._talks: dict[str, Talking] = {}
+        self._live: tuple[Task, ...] = ()  # as of the last look
 
     async def hears(self, heard: Heard, now: datetime) -> Said | None:
         """Do what was asked for; None when nothing was. `now`: when it was said.
@@ -146,7 +149,23 @@ class Conversation:
 
     async def hot_words(self) -> Mapping[Language, tuple[str, ...]]:
         """What is likely to be said in this house now, by language."""
-        return await self._store.transact(self._hot_words)
+        words, self._live = await self._store.transact(lambda tx: (self._hot_words(tx), tuple(tx.tasks.live())))
+        return words
+
+    def is_request(self, sentence: str, now: datetime) -> bool:
+        """Whether a sentence asks us for something, as far as that can be said without the store."""
+        house = self._household
+        hearing = Hearing(
+            now=now,
+            zone=house.zone,
+            feeds=house.feeds,
+            names=house.names,
+            is_name_needed=house.is_name_needed,
+            tasks=self._live,
+            is_asked=any(talking.asks(now) is not None for talking in self._talks.values()),
+            spoken_at=now,
+        )
+        return understand(sentence, house.book, hearing).is_request
 
     def _hot_words(self, tx: Transaction) -> Mapping[Language, tuple[str, ...]]:
         book = self._household.book.book

@@ -123,7 +123,7 @@ class Cabinet:
         except OSError as error:
             raise ModelError(
                 f"cannot write model files to {self.folder}: {error.strerror or error}; "
-                f"expected a writable folder with 900 MB of room, then run `{MEND}` again"
+                f"expected a writable folder with 1.1 GB of room, then run `{MEND}` again"
             ) from error
 
     def _amiss(self, wanted: Iterable[Entry]) -> list[Entry]:

@@ -12,7 +12,9 @@ from rich.markup import escape
 from omni_watch.cli.shell import Shell, pass_shell
 from omni_watch.store import care
 from omni_watch.store.care import Health
-from omni_watch.store.database import FILE_NAME
+from omni_watch.store.database import BACKUPS, FILE_NAME
+from omni_watch.store.upgrade import HEAD
+from omni_watch.store.upgrade import upgrade as bring_up_to_date
 
 DATABASE = click.option(
     "--database",
@@ -83,6 +85,31 @@ def restore(shell: Shell, backup: Path, database: Path | None) -> None:
     lines = [f"{path} now holds what {backup} holds."]
     lines += [f"The file that was there before is kept as {aside}."] if aside else []
     document = {"path": str(path), "backup": str(backup), "kept_aside": str(aside) if aside else None}
+    shell.say(document, *map(escape, lines))
+
+
+@db.command(short_help="Bring the database up to date now.")
+@DATABASE
+@pass_shell
+def upgrade(shell: Shell, database: Path | None) -> None:
+    """Bring the database to the layout of this version.
+
+    A copy is kept in the folder "backups" beside it first. Stop omni-watch before. When it fails, the database is as it
+    was.
+
+    \b
+    omni-watch db upgrade
+    """
+    path = _path(shell, database)
+    done = bring_up_to_date(path, path.parent / BACKUPS)
+    lines = [f"{path}: revision {HEAD}, before {done.found or 'nothing'}."]
+    lines += [f"A copy from before is kept as {done.backup}."] if done.backup else []
+    document = {
+        "path": str(path),
+        "found": done.found,
+        "revision": HEAD,
+        "backup": str(done.backup) if done.backup else None,
+    }
     shell.say(document, *map(escape, lines))
 
 

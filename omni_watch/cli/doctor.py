@@ -20,7 +20,7 @@ SIGNS = {True: "[green]works[/]", False: "[red]fails[/]", None: "[dim]not used[/
 @click.pass_context
 @pass_shell
 def doctor(shell: Shell, context: click.Context, is_quick: bool) -> None:
-    """Check cameras, microphone, speaker, broker, models, disk, clock and database: what works and what to do.
+    """Check cameras, microphone, speaker, broker, models, disk, clock, database and service: what works, what to do.
 
     \b
     omni-watch doctor

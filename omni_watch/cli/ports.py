@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from omni_watch.app.doctor import Finding
+from omni_watch.app.told import Told
 from omni_watch.config.settings import Settings
-from omni_watch.domain.alerts import Alert, Delivery
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, WatchWindow
@@ -91,8 +91,14 @@ class House(Protocol):
     def quiet(self) -> None:
         """End what companions are saying. RequestError when no daemon runs."""
 
-    def alerts(self, limit: int, task_id: str | None = None) -> Sequence[tuple[Alert, Sequence[Delivery]]]:
-        """Newest first, each with its deliveries."""
+    def alerts(self, limit: int, task_id: str | None = None) -> Sequence[Told]:
+        """Newest first."""
+
+    def acknowledge(self, alert_id: str | None) -> Told:
+        """A person has taken note of this alert, or (None) of the last open one; how it is now."""
+
+    def acknowledge_task(self, task_id: str) -> Sequence[Told]:
+        """The same for all open alerts of a task."""
 
 
 class Application(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from zoneinfo import ZoneInfo
 
 import click
@@ -12,9 +12,10 @@ from rich.console import Console
 
 from omni_watch.cli.live import ConsoleHandler, live_line
 from omni_watch.cli.shell import Shell, pass_shell
-from omni_watch.config.settings import Settings
+from omni_watch.config.settings import MetricsSettings, Settings
 from omni_watch.telemetry.clock import SystemClock
 from omni_watch.telemetry.logs import LogObserver, set_up_logs
+from omni_watch.telemetry.metrics import MetricsObserver, metrics_server
 from omni_watch.telemetry.status import StatusObserver
 from omni_watch.telemetry.systemd import SystemdObserver, systemd_notifier
 from omni_watch.watch.ports import Clock, Observer
@@ -35,8 +36,12 @@ def run(shell: Shell) -> None:
     settings = shell.settings(is_file_needed=True).with_feeds()
     clock = SystemClock()
     status = StatusObserver(clock)
-    with _terminal(shell, settings, status, clock) as terminal, _service(settings, clock) as service:
-        observers: list[Observer] = [LogObserver(), status, *service, *terminal]
+    with (
+        _terminal(shell, settings, status, clock) as terminal,
+        _service(settings, clock) as service,
+        _metrics(settings.metrics) as metrics,
+    ):
+        observers: list[Observer] = [LogObserver(), status, *service, *metrics, *terminal]
         shell.application.run_daemon(settings, observers, shell.aside() if terminal else None)
 
 
@@ -48,6 +53,22 @@ def _service(settings: Settings, clock: Clock) -> Iterator[list[Observer]]:
         return
     with systemd_notifier() as notifier:
         yield [SystemdObserver(notifier, clock=clock, watchdog_s=settings.service.watchdog_s)]
+
+
+@contextmanager
+def _metrics(settings: MetricsSettings) -> Iterator[list[Observer]]:
+    """What counts for Prometheus, when that is wanted. A house is watched without numbers rather than not at all."""
+    if not settings.enabled:
+        yield []
+        return
+    metrics = MetricsObserver()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(metrics_server(metrics.registry, settings.host, settings.port))
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            LogObserver().on("metrics.unavailable", address=where, why=error.strerror or str(error))
+        yield [metrics]
 
 
 @contextmanager

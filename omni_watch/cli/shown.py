@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,8 +11,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from omni_watch.app.told import Told
 from omni_watch.cli.shell import json_time, local_time
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import AlertState, Course, Delivery, DeliveryState
 from omni_watch.domain.tasks import Task, TaskState, WatchWindow
 from omni_watch.domain.teaching import Label, Lesson
 from omni_watch.watch.briefing import Plan
@@ -25,6 +27,13 @@ STATE_STYLE = {
     TaskState.DONE: "dim",
     TaskState.CANCELLED: "dim",
     TaskState.EXPIRED: "dim",
+}
+COURSE_STYLE = {
+    AlertState.OPEN: "bold yellow",
+    AlertState.ACKNOWLEDGED: "green",
+    AlertState.SNOOZED: "cyan",
+    AlertState.EXPIRED: "dim",
+    AlertState.CANCELLED: "dim",
 }
 DELIVERY_STYLE = {
     DeliveryState.SENT: "green",
@@ -220,7 +229,8 @@ def label_text(label: Label) -> str:
 # --- alerts ---
 
 
-def alert_document(alert: Alert, deliveries: Sequence[Delivery]) -> dict[str, Any]:
+def alert_document(told: Told) -> dict[str, Any]:
+    alert, course = told.alert, told.course
     return {
         "id": alert.id,
         "task_id": alert.task_id,
@@ -233,27 +243,52 @@ def alert_document(alert: Alert, deliveries: Sequence[Delivery]) -> dict[str, An
         "means": [means.value for means in alert.means],
         "condition_at": json_time(alert.condition_at),
         "decided_at": json_time(alert.decided_at),
+        "state": course.state.value,
+        "repeats": course.repeats,
+        "closed_at": json_time(course.closed_at),
+        "closed_by": course.closed_by or None,
         "deliveries": [
             {
                 "channel": delivery.channel,
+                "transition": delivery.transition.value,
+                "number": delivery.number,
                 "state": delivery.state.value,
                 "attempts": delivery.attempts,
                 "detail": delivery.detail,
             }
-            for delivery in deliveries
+            for delivery in told.deliveries
         ],
     }
 
 
-def alerts_table(alerts: Sequence[tuple[Alert, Sequence[Delivery]]], zone: str) -> Table:
-    made = table("when", "feed", "alert", "sure", "by", "told")
-    for alert, deliveries in alerts:
+def course_text(course: Course) -> str:
+    by = f" by {course.closed_by}" if course.closed_by and course.state is not AlertState.EXPIRED else ""
+    return f"[{COURSE_STYLE[course.state]}]{course.state.value}[/]{by}"
+
+
+def alerts_table(alerts: Sequence[Told], zone: str) -> Table:
+    made = table("when", "alert id", "feed", "alert", "state", "sure", "by", "told")
+    for told in alerts:
+        alert = told.alert
         made.add_row(
             local_time(alert.decided_at, zone),
+            alert.id,
             alert.feed,
             escape(alert.text),
+            course_text(told.course),
             f"{alert.confidence:.0%}",
             ", ".join(means.value for means in alert.means),
-            ", ".join(f"{each.channel} [{DELIVERY_STYLE[each.state]}]{each.state.value}[/]" for each in deliveries),
+            ", ".join(_told_by(told.deliveries)),
         )
     return made
+
+
+def _told_by(deliveries: Sequence[Delivery]) -> list[str]:
+    """How it went on each channel, the last time that it was told; `×3` when it was told so often."""
+    telling = [one for one in deliveries if one.transition.is_telling]
+    latest = {one.channel: one for one in sorted(telling, key=lambda one: one.number)}
+    sent = Counter(one.channel for one in telling if one.state is DeliveryState.SENT)
+    return [
+        f"{channel} [{DELIVERY_STYLE[one.state]}]{one.state.value}[/]" + (f" ×{sent[channel]}" * (sent[channel] > 1))
+        for channel, one in latest.items()
+    ]

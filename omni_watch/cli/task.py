@@ -8,6 +8,7 @@ from datetime import time, timedelta
 import click
 from rich.markup import escape
 
+from omni_watch.cli.alerts import say_acknowledged
 from omni_watch.cli.ports import House
 from omni_watch.cli.shell import Shell, local_time, pass_shell
 from omni_watch.cli.shown import (
@@ -134,7 +135,7 @@ def show(shell: Shell, task: str) -> None:
 @click.argument("task", metavar="TASK")
 @pass_shell
 def cancel(shell: Shell, task: str) -> None:
-    """Stop watching for good. An alert that is on its way still arrives.
+    """Stop watching for good; what is being told of it ends too.
 
     \b
     omni-watch task cancel kettle
@@ -177,6 +178,20 @@ def snooze(shell: Shell, task: str, lasting: timedelta) -> None:
     omni-watch task snooze "dog barks" --for 2h
     """
     _change(shell, task, lambda house, found: house.snooze(found.id, lasting), f"for {span(lasting)}")
+
+
+@task.command()
+@click.argument("task", metavar="TASK")
+@pass_shell
+def ack(shell: Shell, task: str) -> None:
+    """Take note of what a task told: it is not told again.
+
+    \b
+    omni-watch task ack "smoke alarm"
+    """
+    with shell.house() as house:
+        noted = house.acknowledge_task(house.find(task).id)
+    say_acknowledged(shell, noted)
 
 
 def _change(shell: Shell, words: str, change: Callable[[House, Task], Task], how: str = "") -> None:

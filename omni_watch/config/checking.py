@@ -6,8 +6,10 @@ problems of a file are found in one pass: validators look at one field each, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -22,6 +24,8 @@ from omni_watch.domain.errors import ConfigError
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 NAME_FORM: Final = "1 to 32 of a-z, 0-9, _ and -, beginning with a letter or digit"
+
+_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -40,7 +44,7 @@ class Place:
 
     def secret(self, written: str) -> Path:
         """Where a secret's file lies: a plain name is first looked for among systemd's credentials."""
-        if self.credentials is not None and (self.credentials / written).is_file():
+        if self.credentials is not None and _is_there(self.credentials / written):
             return self.credentials / written
         return self.path(written)
 
@@ -123,6 +127,13 @@ class MqttSection(Section):
     key_file: Text | None = Field(default=None, description="a key file", validate_default=True)
     retain_snapshot: bool = Field(default=False, description="true or false")
     alert_expiry_s: float = Field(default=300.0, ge=10, le=604_800, description="seconds, from 10 to 604800 (a week)")
+    discovery: Literal["device", "component", "off"] = Field(
+        default="device", description='"device", "component" or "off"'
+    )
+    discovery_prefix: str = Field(
+        default="homeassistant", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="1 to 64 of A-Z, a-z, 0-9, _ and -"
+    )
+    requests: bool = Field(default=True, description="true or false")
 
     @field_validator("host")
     @classmethod
@@ -164,6 +175,23 @@ class VoiceSection(Section):
     piper: Text | None = Field(default=None, description="the path of the piper program")
     expiry_s: float = Field(default=60.0, ge=1, le=3600, description="seconds, from 1 to 3600")
     urgent_expiry_s: float = Field(default=300.0, ge=1, le=86_400, description="seconds, from 1 to 86400")
+    quiet_hours: str | None = Field(default=None, description='hours of the day like "22:00-07:00"')
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours_are_a_span(cls, written: str | None) -> str | None:
+        if written is not None and hours_of(written) is None:
+            raise ValueError(f'found {written!r}; expected hours of the day like "22:00-07:00"')
+        return written
+
+
+class EscalationSection(Section):
+    """How an urgent alert that nobody acknowledges is told again; a rule may have its own."""
+
+    every_s: float = Field(default=60.0, ge=1, le=86_400, description="seconds, from 1 to 86400")
+    times: int = Field(default=5, ge=0, le=1000, description="a whole number from 0 (never) to 1000")
+    louder_after: int = Field(default=1, ge=1, le=1001, description="a whole number from 1 to 1001")
+    every_channel_after: int = Field(default=2, ge=1, le=1001, description="a whole number from 1 to 1001")
 
 
 class EarsSection(Section):
@@ -271,6 +299,12 @@ class LogSection(Section):
     format: Literal["auto", "plain", "json"] = Field(default="auto", description='"auto", "plain" or "json"')
 
 
+class MetricsSection(Section):
+    enabled: bool = Field(default=False, description="true or false")
+    host: Text = Field(default="127.0.0.1", description="an address of this machine")
+    port: int = Field(default=9469, ge=1, le=65535, description="a whole number from 1 to 65535")
+
+
 class ConfigFile(Section):
     """The whole file. Everything has a default, so an empty file is a right one."""
 
@@ -278,6 +312,7 @@ class ConfigFile(Section):
     feeds: list[FeedSection] = Field(default=[], description="[[feeds]] tables, two brackets each")
     mqtt: MqttSection = Field(default=MqttSection(), description="a [mqtt] table")
     voice: VoiceSection = Field(default=VoiceSection(), description="a [voice] table")
+    escalation: EscalationSection = Field(default=EscalationSection(), description="an [escalation] table")
     ears: EarsSection = Field(default=EarsSection(), description="an [ears] table")
     engine: EngineSection = Field(default=EngineSection(), description="an [engine] table")
     model: ModelSection = Field(default=ModelSection(), description="a [model] table")
@@ -285,6 +320,7 @@ class ConfigFile(Section):
     retention: RetentionSection = Field(default=RetentionSection(), description="a [retention] table")
     rules: RulesSection = Field(default=RulesSection(), description="a [rules] table")
     log: LogSection = Field(default=LogSection(), description="a [log] table")
+    metrics: MetricsSection = Field(default=MetricsSection(), description="a [metrics] table")
 
     @classmethod
     def check(cls, raw: Mapping[str, Any], place: Place) -> Self:
@@ -308,6 +344,14 @@ class ConfigFile(Section):
         return checked
 
 
+def hours_of(written: str) -> tuple[time, time] | None:
+    """`22:00-07:00` as begin and end; None when it is not that, or nothing lies between them."""
+    begins, dash, ends = (part.strip() for part in written.partition("-"))
+    if not (dash and _CLOCK.fullmatch(begins) and _CLOCK.fullmatch(ends)) or begins == ends:
+        return None
+    return time.fromisoformat(begins), time.fromisoformat(ends)
+
+
 def read_secret(path: Path) -> str:
     """A secret's file without its last line end.
 
@@ -322,6 +366,14 @@ def read_secret(path: Path) -> str:
     if not secret:
         raise ValueError(f"{path} is empty; expected the password")
     return secret
+
+
+def _is_there(path: Path) -> bool:
+    """Also when we may not look: whoever reads it then says so."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def _place(info: ValidationInfo) -> Place:

@@ -18,7 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from omni_watch.domain.errors import ConfigError
-from omni_watch.domain.rules import DisplayCue, Language, ModelTuning, Priority, Repeat, Rule, SightKind
+from omni_watch.domain.rules import (
+    DisplayCue,
+    EscalationTuning,
+    Language,
+    ModelTuning,
+    Priority,
+    Repeat,
+    Rule,
+    SightKind,
+)
 from omni_watch.watch import templates
 from omni_watch.watch.choosing import Phrasebook, phrase_of
 from omni_watch.watch.tongues import RequestForm, Tongue, fold
@@ -59,6 +68,13 @@ class _ModelEntry(_Strict):
     second_opinion: bool | None = Field(default=None, description="true or false")
 
 
+class _EscalationEntry(_Strict):
+    every_s: float | None = Field(default=None, ge=1, le=86400, description="seconds from 1 to 86400")
+    times: int | None = Field(default=None, ge=0, le=1000, description="a whole number from 0 (never) to 1000")
+    louder_after: int | None = Field(default=None, ge=1, le=1001, description="a whole number from 1 to 1001")
+    every_channel_after: int | None = Field(default=None, ge=1, le=1001, description="a whole number from 1 to 1001")
+
+
 class _RuleFile(_Strict):
     names: ByLanguage = Field(description="for each language a list of names of the thing")
     phrases: ByLanguage = Field(description="for each language a list of ways to say that it has happened")
@@ -74,6 +90,9 @@ class _RuleFile(_Strict):
     cooldown_s: float = Field(default=30.0, ge=0, le=86400, description="seconds from 0 to 86400")
     rearm_s: float = Field(default=10.0, ge=1, le=3600, description="seconds from 1 to 3600")
     model: _ModelEntry = Field(default=_ModelEntry(), description="bias, confirm_of, confirm_in, second_opinion")
+    escalation: _EscalationEntry = Field(
+        default=_EscalationEntry(), description="every_s, times, louder_after, every_channel_after"
+    )
     examples: list[ExampleEntry] = Field(default=[], description="a list of sentences that must choose this rule")
     refusals: list[Line] = Field(default=[], alias="not", description="a list of sentences that must not choose it")
 
@@ -269,6 +288,7 @@ def _rule(path: Path, entry: _RuleFile, tongues: Mapping[Language, Tongue], prob
         cooldown_s=entry.cooldown_s,
         rearm_s=entry.rearm_s,
         model=ModelTuning(**entry.model.model_dump()),
+        escalation=EscalationTuning(**entry.escalation.model_dump()),
     )
 
 
@@ -405,6 +425,7 @@ def _schema_at(
 _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "display": _DisplayEntry,
     "model": _ModelEntry,
+    "escalation": _EscalationEntry,
     "examples": ExampleEntry,
     "requests": _RequestEntry,
 }

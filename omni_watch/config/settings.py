@@ -18,10 +18,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import tzlocal
 
-from omni_watch.config.checking import ConfigFile, FeedSection, ModelSection, MqttSection, Place, read_secret
+from omni_watch.config.checking import ConfigFile, FeedSection, ModelSection, MqttSection, Place, hours_of, read_secret
 from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ConfigError
-from omni_watch.domain.rules import Language
+from omni_watch.domain.rules import Escalation, Language
+from omni_watch.domain.tasks import WatchWindow
 
 FILE_NAME: Final = "config.toml"
 SYSTEM_FILE: Final = Path("/etc/omni-watch") / FILE_NAME
@@ -80,6 +81,9 @@ class MqttSettings:
     key_file: Path | None = None
     retain_snapshot: bool = False
     alert_expiry_s: float = 300.0
+    discovery: Literal["device", "component", "off"] = "device"  # how Home Assistant is told of the house
+    discovery_prefix: str = "homeassistant"
+    requests: bool = True  # whether anything may be asked of the house over MQTT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ class VoiceSettings:
     piper: Path | None = None  # None: found beside our Python or on the path
     expiry_s: float = 60.0
     urgent_expiry_s: float = 300.0
+    quiet_hours: WatchWindow | None = None  # in which only urgent alerts are spoken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +155,15 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Numbers for Prometheus, over HTTP without a password."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"  # only this machine
+    port: int = 9469
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
     """What the service manager told us, if there is one."""
 
@@ -171,11 +185,13 @@ class Settings:
     feeds: tuple[FeedSettings, ...]
     mqtt: MqttSettings
     voice: VoiceSettings
+    escalation: Escalation  # of urgent alerts, where a rule does not say otherwise
     ears: EarsSettings
     engine: EngineSettings
     model: ModelSettings
     retention: RetentionSettings
     log: LogSettings
+    metrics: MetricsSettings
     service: ServiceSettings
     origin: Path | None  # the file; None: only defaults
 
@@ -265,6 +281,9 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "key_file": _plain(mqtt.key_file),
             "retain_snapshot": mqtt.retain_snapshot,
             "alert_expiry_s": mqtt.alert_expiry_s,
+            "discovery": mqtt.discovery,
+            "discovery_prefix": mqtt.discovery_prefix,
+            "requests": mqtt.requests,
         },
         "voice": {
             "enabled": voice.enabled,
@@ -275,7 +294,9 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
             "piper": _plain(voice.piper),
             "expiry_s": voice.expiry_s,
             "urgent_expiry_s": voice.urgent_expiry_s,
+            "quiet_hours": voice.quiet_hours and f"{voice.quiet_hours.begins:%H:%M}-{voice.quiet_hours.ends:%H:%M}",
         },
+        "escalation": asdict(settings.escalation),
         "ears": {
             "enabled": settings.ears.enabled,
             "names": list(settings.ears.names),
@@ -292,6 +313,7 @@ def settings_as_shown(settings: Settings) -> dict[str, Any]:
         },
         "rules": {"folder": _plain(settings.rules_dir)},
         "log": {"level": settings.log.level, "format": settings.log.format},
+        "metrics": asdict(settings.metrics),
     }
 
 
@@ -304,10 +326,11 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
     checked = ConfigFile.check(raw, place)
     house, voice = checked.house, checked.voice
     state_dir = _folder(house.state_dir, place) or _default_state_dir(variables)
+    zone = house.zone or tzlocal.get_localzone_name()
     return Settings(
         instance=house.instance or host_slug(socket.gethostname()),
         language=house.language,
-        zone=house.zone or tzlocal.get_localzone_name(),
+        zone=zone,
         state_dir=state_dir,
         models_dir=_folder(checked.models.folder, place) or _default_models_dir(variables),
         rules_dir=_folder(checked.rules.folder, place),
@@ -322,7 +345,9 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             piper=_folder(voice.piper, place),
             expiry_s=voice.expiry_s,
             urgent_expiry_s=voice.urgent_expiry_s,
+            quiet_hours=_hours(voice.quiet_hours, zone),
         ),
+        escalation=Escalation(**checked.escalation.model_dump()),
         ears=EarsSettings(
             enabled=checked.ears.enabled,
             names=tuple(checked.ears.names),
@@ -335,9 +360,15 @@ def _settings(raw: Mapping[str, Any], variables: Mapping[str, str], origin: Path
             alerts_days=checked.retention.alerts_days, snapshots_days=checked.retention.snapshots_days
         ),
         log=LogSettings(level=checked.log.level, format=checked.log.format),
+        metrics=MetricsSettings(**checked.metrics.model_dump()),
         service=_service(variables),
         origin=origin,
     )
+
+
+def _hours(written: str | None, zone: str) -> WatchWindow | None:
+    span = None if written is None else hours_of(written)
+    return None if span is None else WatchWindow(begins=span[0], ends=span[1], zone=zone)
 
 
 def _feed(section: FeedSection) -> FeedSettings:
@@ -364,6 +395,9 @@ def _mqtt(section: MqttSection) -> MqttSettings:
         key_file=_optional_path(section.key_file),
         retain_snapshot=section.retain_snapshot,
         alert_expiry_s=section.alert_expiry_s,
+        discovery=section.discovery,
+        discovery_prefix=section.discovery_prefix,
+        requests=section.requests,
     )
 
 

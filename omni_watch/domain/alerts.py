@@ -1,4 +1,5 @@
-"""Alert: something a person must be told, decided once. Delivery: one alert on its way to one channel."""
+"""Alert: something a person must be told, decided once. Course: what became of it. Delivery: one message about it on
+its way to one channel."""
 
 from __future__ import annotations
 
@@ -28,6 +29,63 @@ class Alert:
     stream_s: float  # end of the unit that decided it
     condition_at: datetime
     decided_at: datetime
+
+
+class AlertState(Enum):
+    """What became of an alert; `ALERT_MOVES` lists the allowed moves."""
+
+    OPEN = "open"  # nobody has taken note of it yet
+    ACKNOWLEDGED = "acknowledged"
+    SNOOZED = "snoozed"  # a person wants to hear of it later
+    EXPIRED = "expired"  # nobody took note of it in its time
+    CANCELLED = "cancelled"  # with its task
+
+
+ALERT_MOVES: Final[dict[AlertState, frozenset[AlertState]]] = {
+    AlertState.OPEN: frozenset({AlertState.ACKNOWLEDGED, AlertState.SNOOZED, AlertState.EXPIRED, AlertState.CANCELLED}),
+    AlertState.ACKNOWLEDGED: frozenset(),
+    AlertState.SNOOZED: frozenset(),
+    AlertState.EXPIRED: frozenset(),
+    AlertState.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What has become of one alert since it was decided. Times are aware UTC."""
+
+    alert_id: str
+    state: AlertState = AlertState.OPEN
+    repeats: int = 0  # how often it was told again
+    last_at: datetime | None = None  # last told, told again, or found still being told; None: not yet
+    closed_at: datetime | None = None
+    closed_by: str = ""  # "cli", "voice", "mqtt", ...; "time" when nobody did
+
+    @property
+    def is_open(self) -> bool:
+        return self.state is AlertState.OPEN
+
+    def to(self, state: AlertState, *, at: datetime, by: str) -> Course:
+        """The same alert in another state; ValueError when the table does not allow the move."""
+        if state not in ALERT_MOVES[self.state]:
+            raise ValueError(f"alert {self.alert_id} is {self.state.value} and cannot become {state.value}")
+        return replace(self, state=state, closed_at=at, closed_by=by)
+
+
+class Transition(Enum):
+    """What is told of an alert: that it is there, again, or what became of it."""
+
+    ALERT = "alert"
+    REPEAT = "repeat"
+    ACKNOWLEDGED = "acknowledged"
+    SNOOZED = "snoozed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether it tells a person what has happened; the others say that nobody need be told any more."""
+        return self in (Transition.ALERT, Transition.REPEAT)
 
 
 class DeliveryState(Enum):
@@ -60,15 +118,23 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One alert going to one channel."""
+    """One message about an alert, going to one channel."""
 
     alert_id: str
     channel: str
+    number: int = 0  # counts what is told of the alert: 0 itself, 1 its first repeat, ..., last what became of it
+    transition: Transition = Transition.ALERT
+    loudness: float = 0.0  # 0: as loud as the house speaks, 1: as loud as it can
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
     due_at: datetime  # not before this
     expires_at: datetime
     detail: str = ""  # the receipt's detail, or the last error
+
+    @property
+    def repeats(self) -> int:
+        """How often the alert had been told again by then, this time included."""
+        return self.number if self.transition.is_telling else self.number - 1
 
     def to(self, state: DeliveryState, **changes: object) -> Delivery:
         """The same delivery in another state; ValueError when the table does not allow the move."""

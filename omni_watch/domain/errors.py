@@ -8,6 +8,7 @@
     ├── RequestError           a person asked for something that cannot be done
     └── ChannelError           an alert did not get through
         ├── ChannelUnavailable   try again later: broker down, speaker busy
+        │   └── Interrupted        a person spoke over it: the channel works, offer it again soon
         └── AlertRejected        never try again: the far side refused this alert
 
 Adapters raise these and nothing else of their own; what their library raises is translated at the border with
@@ -67,6 +68,15 @@ class ChannelUnavailable(ChannelError):  # noqa: N818 - the name says the state 
     """The far side is away; try again later."""
 
     can_retry = True
+
+
+class Interrupted(ChannelUnavailable):
+    """A person began to speak while it was told. The channel is there, and who waits for it need not."""
+
+    def __init__(self, message: str, *, again_in_s: float) -> None:
+        """`again_in_s`: when it may be offered again."""
+        super().__init__(message)
+        self.again_in_s = again_in_s
 
 
 class AlertRejected(ChannelError):  # noqa: N818

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 
 Language = str  # "en" or "zh": the languages that rules are written in; a third one is data
@@ -55,6 +55,30 @@ class ModelTuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Escalation:
+    """How an urgent alert that nobody takes note of is told again."""
+
+    every_s: float = 60.0  # seconds after it was last told
+    times: int = 5  # how often; then it expires
+    louder_after: int = 1  # told so often, each further time is louder
+    every_channel_after: int = 2  # told so often, it goes to every channel, also to those that had given up
+
+    def tuned(self, tuning: EscalationTuning) -> Escalation:
+        """With what a rule says of its own."""
+        return replace(self, **{name: value for name, value in asdict(tuning).items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationTuning:
+    """How alerts of one rule escalate, once they are urgent; None leaves it to the settings."""
+
+    every_s: float | None = None
+    times: int | None = None
+    louder_after: int | None = None
+    every_channel_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One household condition in every language we ship."""
 
@@ -73,3 +97,4 @@ class Rule:
     cooldown_s: float = 30.0  # after an alert that was told, for `each`
     rearm_s: float = 10.0  # how long the condition must be seen false before it may be told again
     model: ModelTuning = field(default_factory=ModelTuning)
+    escalation: EscalationTuning = field(default_factory=EscalationTuning)

@@ -49,8 +49,15 @@ def joined(sources: Sequence[Path], target: Path) -> None:
                 shutil.copyfileobj(part, whole)
 
 
+def faster_kokoro(sources: Sequence[Path], target: Path) -> None:
+    """The parts of the Kokoro graph -> the whole, twice as fast."""
+    from omni_watch.duplex.embedded.voices import graph
+
+    graph.faster_kokoro(sources, target)
+
+
 PREPARERS: Final[Mapping[str, Make]] = {
-    make.__name__: make for make in (float_yamnet, features_onnx, minilm_onnx, joined)
+    make.__name__: make for make in (float_yamnet, features_onnx, minilm_onnx, joined, faster_kokoro)
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from omni_watch.domain.errors import FeedError
 from omni_watch.domain.units import Sense
 from omni_watch.sensing.addresses import (
@@ -30,17 +32,19 @@ def open_feed(
     observer: FeedObserver,
     frames_per_unit: int = 1,
     on_sound: OnSound | None = None,
+    cleaned: Callable[[Device], Device] = lambda microphone: microphone,
 ) -> LiveFeed:
     """A feed of these devices; opens none of them yet.
 
     `video`: a clip's path, an rtsp://, rtsps://, http:// or https:// URL, /dev/videoN, v4l2:N, or None. `audio`:
     "stream" (the sound of `video`), "mic", "mic:<PortAudio name or number>", or None. A clip is played at its own
-    pace, and the feed ends with it. `on_sound` is given every block of sound as it comes.
+    pace, and the feed ends with it. `on_sound` is given every block of sound as it comes. `cleaned`: makes a microphone
+    of this machine one that does not hear us.
 
     Raises:
         FeedError: (not retryable) such a feed can never work.
     """
-    devices = devices_of(video, audio, clock=clock)
+    devices = devices_of(video, audio, clock=clock, cleaned=cleaned)
     is_clip = video is not None and isinstance(video_address(video), FileAddress)
     return LiveFeed(
         name,
@@ -53,7 +57,13 @@ def open_feed(
     )
 
 
-def devices_of(video: str | None, audio: str | None, *, clock: Clock) -> list[Device]:
+def devices_of(
+    video: str | None,
+    audio: str | None,
+    *,
+    clock: Clock,
+    cleaned: Callable[[Device], Device] = lambda microphone: microphone,
+) -> list[Device]:
     """The devices behind `video` and `audio`, none of them opened.
 
     Raises:
@@ -67,7 +77,7 @@ def devices_of(video: str | None, audio: str | None, *, clock: Clock) -> list[De
     if video is not None:
         devices.append(_camera(video, with_sound=audio == STREAM_SOUND, clock=clock))
     if audio is not None and audio != STREAM_SOUND:
-        devices.append(MicrophoneDevice(microphone_address(audio), clock=clock))
+        devices.append(cleaned(MicrophoneDevice(microphone_address(audio), clock=clock)))
     return devices
 
 

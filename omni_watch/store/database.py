@@ -20,6 +20,7 @@ from omni_watch.watch.ports import Transaction
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 5.0  # how long to wait for another process's transaction before giving up
+BACKUPS: Final = "backups"  # the folder beside it for copies from before an upgrade
 FILE_NAME: Final = "omni-watch.db"  # in the state directory
 IN_MEMORY: Final = ":memory:"
 
@@ -59,7 +60,7 @@ class Database:
         """Open `path`, brought up to date first (backups: beside it, in `backups/`); None: in memory, for replay."""
         self.name = str(path or IN_MEMORY)
         if path is not None:
-            upgrade(path, backups or path.parent / "backups")
+            upgrade(path, backups or path.parent / BACKUPS)
         self._engine = engine_for(path, poolclass=StaticPool)
         self._closed = False
         with translated(self.name):

@@ -7,10 +7,10 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, case, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, case, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, AlertState, Course, Delivery, DeliveryState, Transition
 from omni_watch.domain.errors import StoreError
 from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import LIVE, Task
@@ -30,6 +30,7 @@ from omni_watch.store.rows import (
 from omni_watch.watch.ledger import Mark
 
 UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING)
+TELLING = tuple(transition for transition in Transition if transition.is_telling)
 
 
 def _count(result: Any) -> int:
@@ -161,7 +162,7 @@ class SqlMarks:
 
 
 class SqlAlerts:
-    """Alerts and their deliveries, in one transaction."""
+    """Alerts, what became of them, and their deliveries, in one transaction."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -175,8 +176,27 @@ class SqlAlerts:
         self._session.flush()
 
     def get(self, alert_id: str) -> Alert | None:
-        row = self._session.scalars(select(AlertRow).where(AlertRow.id == alert_id)).one_or_none()
+        row = self._row(alert_id)
         return None if row is None else row.to_domain()
+
+    def course(self, alert_id: str) -> Course | None:
+        row = self._row(alert_id)
+        return None if row is None else row.to_course()
+
+    def save_course(self, course: Course) -> None:
+        row = self._row(course.alert_id)
+        if row is None:
+            raise StoreError(
+                f"alert {course.alert_id} cannot be saved: it is not in the database; its task may have been deleted"
+            )
+        row.take_course(course)
+        self._session.flush()
+
+    def open_ones(self, task_id: str | None = None) -> list[tuple[Alert, Course]]:
+        query = select(AlertRow).where(AlertRow.state == AlertState.OPEN).order_by(AlertRow.number)
+        if task_id is not None:
+            query = query.where(AlertRow.task_id == task_id)
+        return [(row.to_domain(), row.to_course()) for row in self._session.scalars(query)]
 
     def recent(self, limit: int = 50, task_id: str | None = None) -> list[Alert]:
         query = select(AlertRow).order_by(AlertRow.number.desc()).limit(limit)
@@ -185,8 +205,16 @@ class SqlAlerts:
         return [row.to_domain() for row in self._session.scalars(query)]
 
     def deliveries(self, alert_id: str) -> list[Delivery]:
-        query = select(DeliveryRow).where(DeliveryRow.alert_id == alert_id).order_by(DeliveryRow.channel)
+        query = select(DeliveryRow).where(DeliveryRow.alert_id == alert_id)
+        query = query.order_by(DeliveryRow.number, DeliveryRow.channel)
         return [row.to_domain() for row in self._session.scalars(query)]
+
+    def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if self._delivery_row(delivery) is not None:
+                raise StoreError(f"delivery {_named(delivery)} cannot be added: it is already in the database")
+        self._session.add_all(DeliveryRow().take_delivery(delivery) for delivery in deliveries)
+        self._session.flush()
 
     def due(self, channel: str, now: datetime, limit: int = 16) -> list[tuple[Alert, Delivery]]:
         urgency = case(*((AlertRow.priority == priority, priority.rank) for priority in Priority))
@@ -194,7 +222,7 @@ class SqlAlerts:
             select(AlertRow, DeliveryRow)
             .join(DeliveryRow, DeliveryRow.alert_id == AlertRow.id)
             .where(*_pending(channel), DeliveryRow.due_at <= now)
-            .order_by(urgency, AlertRow.number)
+            .order_by(urgency, AlertRow.number, DeliveryRow.number)
             .limit(limit)
         )
         return [(alert.to_domain(), delivery.to_domain()) for alert, delivery in self._session.execute(query)]
@@ -207,19 +235,21 @@ class SqlAlerts:
         return sorted(self._session.scalars(pending.distinct()))
 
     def save_delivery(self, delivery: Delivery) -> None:
-        row = self._session.get(DeliveryRow, (delivery.alert_id, delivery.channel))
+        row = self._delivery_row(delivery)
         if row is None:
             raise StoreError(
-                f"delivery of {delivery.alert_id} by {delivery.channel} cannot be saved: it is not in the database; "
+                f"delivery {_named(delivery)} cannot be saved: it is not in the database; "
                 "its task may have been deleted"
             )
         row.take_delivery(delivery)
         self._session.flush()
 
-    def unfinished(self, task_id: str | None = None) -> int:
-        query = select(func.count()).select_from(DeliveryRow).where(DeliveryRow.state.in_(UNFINISHED))
-        if task_id is not None:
-            query = query.join(AlertRow, AlertRow.id == DeliveryRow.alert_id).where(AlertRow.task_id == task_id)
+    def unfinished(self) -> int:
+        return self._session.scalar(_unfinished()) or 0
+
+    def untold(self, task_id: str) -> int:
+        query = _unfinished().join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        query = query.where(AlertRow.task_id == task_id, DeliveryRow.transition.in_(TELLING))
         return self._session.scalar(query) or 0
 
     def forget_before(self, cutoff: datetime) -> list[str]:
@@ -239,6 +269,20 @@ class SqlAlerts:
                 .values(state=DeliveryState.PENDING)
             )
         )
+
+    def _row(self, alert_id: str) -> AlertRow | None:
+        return self._session.scalars(select(AlertRow).where(AlertRow.id == alert_id)).one_or_none()
+
+    def _delivery_row(self, delivery: Delivery) -> DeliveryRow | None:
+        return self._session.get(DeliveryRow, (delivery.alert_id, delivery.channel, delivery.number))
+
+
+def _named(delivery: Delivery) -> str:
+    return f"{delivery.number} ({delivery.transition.value}) of {delivery.alert_id} by {delivery.channel}"
+
+
+def _unfinished() -> Select[int]:
+    return select(func.count()).select_from(DeliveryRow).where(DeliveryRow.state.in_(UNFINISHED))
 
 
 def _pending(channel: str) -> tuple[ColumnElement[bool], ...]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, AlertState, Course, Delivery, DeliveryState, Transition
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.regions import Region
 from omni_watch.domain.rhythms import Reminder, Rhythm
@@ -226,7 +226,10 @@ class AlertRow(Row):
     __table_args__ = (
         UniqueConstraint("task_id", "occurrence"),
         one_of("priority", Priority),
+        one_of("state", AlertState),
         CheckConstraint("occurrence >= 1", name="occurrence"),
+        CheckConstraint("repeats >= 0", name="repeats"),
+        CheckConstraint("(state = 'open') = (closed_at IS NULL)", name="closed"),
     )
 
     number: Mapped[int] = mapped_column(primary_key=True)  # order of decision
@@ -243,23 +246,32 @@ class AlertRow(Row):
     stream_s: Mapped[float]
     condition_at: Mapped[datetime]
     decided_at: Mapped[datetime] = mapped_column(index=True)
+    state: Mapped[AlertState] = mapped_column(Word(AlertState), index=True)
+    repeats: Mapped[int]
+    last_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    closed_by: Mapped[str] = mapped_column(String(16))
 
     @classmethod
     def of(cls, alert: Alert) -> Self:
-        return cls(
-            id=alert.id,
-            task_id=alert.task_id,
-            task_text=alert.task_text,
-            feed=alert.feed,
-            text=alert.text,
-            language=alert.language,
-            priority=alert.priority,
-            occurrence=alert.occurrence,
-            confidence=alert.confidence,
-            means=tuple(means.value for means in alert.means),
-            stream_s=alert.stream_s,
-            condition_at=alert.condition_at,
-            decided_at=alert.decided_at,
+        return (
+            cls()
+            .take_course(Course(alert_id=alert.id))
+            .take(
+                id=alert.id,
+                task_id=alert.task_id,
+                task_text=alert.task_text,
+                feed=alert.feed,
+                text=alert.text,
+                language=alert.language,
+                priority=alert.priority,
+                occurrence=alert.occurrence,
+                confidence=alert.confidence,
+                means=tuple(means.value for means in alert.means),
+                stream_s=alert.stream_s,
+                condition_at=alert.condition_at,
+                decided_at=alert.decided_at,
+            )
         )
 
     def to_domain(self) -> Alert:
@@ -279,17 +291,42 @@ class AlertRow(Row):
             decided_at=self.decided_at,
         )
 
+    def take_course(self, course: Course) -> Self:
+        return self.take(
+            state=course.state,
+            repeats=course.repeats,
+            last_at=course.last_at,
+            closed_at=course.closed_at,
+            closed_by=course.closed_by,
+        )
+
+    def to_course(self) -> Course:
+        return Course(
+            alert_id=self.id,
+            state=self.state,
+            repeats=self.repeats,
+            last_at=self.last_at,
+            closed_at=self.closed_at,
+            closed_by=self.closed_by,
+        )
+
 
 class DeliveryRow(Row):
     __tablename__ = "deliveries"
     __table_args__ = (
         one_of("state", DeliveryState),
+        one_of("transition", Transition),
         CheckConstraint("attempts >= 0", name="attempts"),
+        CheckConstraint("(number = 0) = (transition = 'alert') AND number >= 0", name="number"),
+        CheckConstraint("loudness BETWEEN 0 AND 1", name="loudness"),
         Index(None, "state", "channel", "due_at"),  # what the relay asks every time it wakes
     )
 
     alert_id: Mapped[str] = mapped_column(String(64), ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True)
     channel: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    transition: Mapped[Transition] = mapped_column(Word(Transition))
+    loudness: Mapped[float]
     state: Mapped[DeliveryState] = mapped_column(Word(DeliveryState))
     attempts: Mapped[int]
     due_at: Mapped[datetime]
@@ -300,6 +337,9 @@ class DeliveryRow(Row):
         return self.take(
             alert_id=delivery.alert_id,
             channel=delivery.channel,
+            number=delivery.number,
+            transition=delivery.transition,
+            loudness=delivery.loudness,
             state=delivery.state,
             attempts=delivery.attempts,
             due_at=delivery.due_at,
@@ -311,6 +351,9 @@ class DeliveryRow(Row):
         return Delivery(
             alert_id=self.alert_id,
             channel=self.channel,
+            number=self.number,
+            transition=self.transition,
+            loudness=self.loudness,
             state=self.state,
             attempts=self.attempts,
             due_at=self.due_at,

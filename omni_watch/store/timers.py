@@ -128,9 +128,11 @@ class Timers:
         scheduler = self._running()
         await self._write(lambda: scheduler.drop(name))
 
-    async def sync(self, tasks: Iterable[Task], now: datetime) -> None:
-        """Set the one wake-up `TASKS` to when time alone will next change a task or its being watched."""
-        when = next_look(tasks, now)
+    async def sync(self, tasks: Iterable[Task], now: datetime, *others: datetime | None) -> None:
+        """Set the one wake-up `TASKS` to when time alone will next change a task or its being watched, or to the first
+        of `others` (aware)."""
+        looks = (next_look(tasks, now), *others)
+        when = min((look for look in looks if look is not None), default=None)
         if when == self._looks_at:
             return
         if when is None:

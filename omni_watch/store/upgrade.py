@@ -20,7 +20,7 @@ from omni_watch.store.faults import translated
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0002"  # the newest revision in migrations/; named here so that a current database needs no Alembic
+HEAD: Final = "0003"  # the newest revision in migrations/; named here so that a current database needs no Alembic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "voice.speaking": logging.DEBUG,
     "voice.silent": logging.DEBUG,  # it has finished speaking
     # a person may need to act
+    "alert.repeated": logging.WARNING,
     "unit.skipped": logging.WARNING,
     "unit.dropped": logging.WARNING,
     "delivery.failed": logging.WARNING,
@@ -42,11 +43,15 @@ LEVELS: Final[Mapping[str, int]] = {
     "mqtt.refused": logging.WARNING,
     "mqtt.unreachable": logging.WARNING,
     "mqtt.topic_not_kept": logging.WARNING,
+    "mqtt.retained_command": logging.WARNING,
+    "mqtt.request_dropped": logging.WARNING,
+    "mqtt.reply_dropped": logging.WARNING,
     "snapshot.not_kept": logging.WARNING,
     "snapshot.not_read": logging.WARNING,
     "snapshot.not_deleted": logging.WARNING,
     "voice.failed": logging.WARNING,
     "voice.not_prepared": logging.WARNING,
+    "voice.not_kept": logging.WARNING,
     "model.lacking": logging.WARNING,
     "engine.failed": logging.WARNING,
     "engine.restarted": logging.WARNING,
@@ -61,6 +66,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "worker.restarted": logging.WARNING,
     "relay.store_busy": logging.WARNING,
     "reload.failed": logging.WARNING,
+    "metrics.unavailable": logging.WARNING,
     "stop.late": logging.WARNING,
     "store.failed": logging.WARNING,
     # something was lost, or a bug was met

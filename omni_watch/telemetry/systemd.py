@@ -61,6 +61,7 @@ class SystemdObserver:
                 self._is_ready = False
                 self._send("RELOADING=1", f"MONOTONIC_USEC={int(self._clock.monotonic() * 1e6)}")
             case "stopping":
+                self._is_ready = False  # what feeds do from now on is no news
                 self._say("stopping", "STOPPING=1")
             case "session.opened":
                 self._tasks[fields["feed"]] = fields["tasks"]

@@ -19,7 +19,7 @@ from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import RequestError
 from omni_watch.domain.rhythms import Reminder
 from omni_watch.domain.rules import Language, Repeat
-from omni_watch.domain.tasks import Task, TaskState
+from omni_watch.domain.tasks import Task, TaskState, WatchWindow
 from omni_watch.watch import requests
 from omni_watch.watch.asking import (
     Acknowledge,
@@ -115,6 +115,7 @@ class Household:
     names: tuple[str, ...] = ()  # that we are called by
     is_name_needed: bool = False
     set_by: str = "voice"
+    quiet_hours: WatchWindow | None = None  # in which only what is urgent is said aloud
     new_id: Callable[[], str] = requests.new_task_id  # of a task
 
 
@@ -125,7 +126,6 @@ def converse(tx: Transaction, sentence: str, house: Household, talking: Talking,
 
 def hear(tx: Transaction, sentence: str, house: Household, talking: Talking, now: datetime) -> Understood:
     """What the sentence asks for, in this house at this moment."""
-    recent = tx.alerts.recent(1)
     hearing = Hearing(
         now=now,
         zone=house.zone,
@@ -135,7 +135,7 @@ def hear(tx: Transaction, sentence: str, house: Household, talking: Talking, now
         tasks=tuple(tx.tasks.live()),
         is_asked=talking.asks(now) is not None,
         spoken_at=talking.said_at,
-        told_at=recent[0].decided_at if recent else None,
+        told_at=requests.last_told_at(tx),
     )
     return understand(sentence, house.book, hearing)
 
@@ -145,6 +145,12 @@ def carry_out(
 ) -> Reply:
     """Do what was understood, and say so."""
     return _Turn(tx, understood, sentence, house, talking, now).reply()
+
+
+def confirmed(tx: Transaction, task: Task, house: Household, now: datetime) -> str:
+    """What we answer to somebody who has just added this task, by whatever way."""
+    nothing = Understood(request=Nothing(), language=task.language)
+    return _Turn(tx, nothing, task.text, house, Talking(), now).confirmation(task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,9 @@ class _Turn:
         except RequestError as error:
             outcome = _Outcome(self._replies.say("failed", why=str(error)), is_done=False)
         return self._as_reply(outcome)
+
+    def confirmation(self, task: Task) -> str:
+        return joined(self._replies.say("okay"), self._described(task), *self._means(task))
 
     def _as_reply(self, outcome: _Outcome) -> Reply:
         request, now, before = self._understood.request, self._now, self._talking
@@ -233,8 +242,7 @@ class _Turn:
             case BeQuiet():
                 return self._quiet(request)
             case Talk():
-                requests.speak_again(self._tx)
-                return _Outcome(self._replies.say("talking"))
+                return self._talk()
             case _:
                 assert_never(request)
 
@@ -431,40 +439,28 @@ class _Turn:
         return _Outcome(self._replies.say(name, tasks=labels, **values), tuple(tasks))
 
     def _cancel(self, which: Which, tasks: Sequence[Task]) -> _Outcome:
-        ended = [requests.cancel(self._tx, task.id) for task in tasks]
-        for task in ended:
-            requests.withdraw(self._tx, task.id, self._now)
+        ended = [self._cancelled(task) for task in tasks]
         if which.is_all:
             return _Outcome(self._replies.say("cancelled_all"), tuple(ended))
         are_reminders = all(task.reminder is not None for task in ended)
         return self._told("cancelled_reminder" if are_reminders else "cancelled", ended)
 
+    def _cancelled(self, task: Task) -> Task:
+        return requests.cancel(self._tx, task.id, by=self._house.set_by, now=self._now)
+
     def _put_off(self, tasks: Sequence[Task], until: datetime, name: str) -> _Outcome:
-        put_off = [requests.snooze(self._tx, task.id, until=until, now=self._now) for task in tasks]
+        by, now = self._house.set_by, self._now
+        put_off = [requests.snooze(self._tx, task.id, until=until, by=by, now=now) for task in tasks]
         return self._told(name, put_off, when=self._replies.when(until, is_after=name == "paused_until"))
 
     def _snooze(self, request: Snooze) -> _Outcome:
         """With nothing named, what was told last is told again later; else the task is not watched for a while."""
-        alert = None if request.which.words or request.which.is_all else self._last_alert(TELL_AGAIN_WITHIN)
+        alert = None if request.which.words or request.which.is_all else self._last_told()
         if alert is None:
             return self._for_tasks(request)
         until = request.until or self._now + SNOOZE
-        requests.acknowledge(self._tx, alert.id, self._now)
-        again = Task(
-            id=requests.new_task_id(),
-            text=alert.text,
-            language=alert.language,
-            message=alert.text,
-            set_by=self._house.set_by,
-            set_at=self._now,
-            priority=alert.priority,
-            cooldown_s=0.0,
-            reminder=Reminder(at=until),
-        )
-        return _Outcome(
-            self._replies.say("tell_again", when=self._replies.when(until)),
-            (requests.add_task(self._tx, task=again),),
-        )
+        again = requests.snooze_alert(self._tx, alert.id, until=until, by=self._house.set_by, now=self._now)
+        return _Outcome(self._replies.say("tell_again", when=self._replies.when(until)), (again,))
 
     # --- changing ---
 
@@ -525,24 +521,30 @@ class _Turn:
         )
         again = replace(wording, text=text, condition=condition, message=message, language=task.language)
         if task.is_live:
-            requests.cancel(self._tx, task.id)
-            requests.withdraw(self._tx, task.id, self._now)
+            self._cancelled(task)
         made = replace(self._house.make(again, limits, self._now), set_by=self._house.set_by, priority=task.priority)
         return requests.add_task(self._tx, task=made)
 
     # --- what was told ---
 
-    def _last_alert(self, within: timedelta) -> Alert | None:
-        recent = self._tx.alerts.recent(1)
-        return recent[0] if recent and self._now - recent[0].decided_at <= within else None
+    def _last_told(self) -> Alert | None:
+        """The alert that is meant by one who wants to hear it again later; None when the last one is long past."""
+        told_at = requests.last_told_at(self._tx)
+        if told_at is None or self._now - told_at > TELL_AGAIN_WITHIN:
+            return None
+        return requests.last_open(self._tx) or self._tx.alerts.recent(1)[0]
 
     def _acknowledge(self) -> _Outcome:
-        recent = self._tx.alerts.recent(1)
-        if not recent:
+        meant = requests.last_open(self._tx) or next(iter(self._tx.alerts.recent(1)), None)
+        if meant is None:
             return _Outcome(self._replies.say("nothing_to_acknowledge"), is_done=False)
-        requests.acknowledge(self._tx, recent[0].id, self._now)
-        task = self._tx.tasks.get(recent[0].task_id)
-        return _Outcome(self._replies.say("acknowledged"), (task,) if task is not None else ())
+        try:
+            requests.acknowledge(self._tx, meant.id, by=self._house.set_by, now=self._now)
+        except RequestError:
+            return _Outcome(self._replies.say("alert_over", alert=meant.text), is_done=False)
+        task = self._tx.tasks.get(meant.task_id)
+        said = self._replies.say("acknowledged", alert=meant.text)
+        return _Outcome(said, (task,) if task is not None else ())
 
     def _list(self) -> _Outcome:
         live = self._tx.tasks.live()
@@ -587,6 +589,14 @@ class _Turn:
         if recent and (said_at is None or not said or recent[0].decided_at >= said_at):
             return _Outcome(recent[0].text)
         return _Outcome(said) if said else _Outcome(self._replies.say("said_nothing"), is_done=False)
+
+    def _talk(self) -> _Outcome:
+        requests.speak_again(self._tx)
+        hours = self._house.quiet_hours
+        if hours is None or not hours.contains(self._now):
+            return _Outcome(self._replies.say("talking"))
+        ends = self._replies.when(hours.next_edge(self._now), is_after=True)
+        return _Outcome(self._replies.say("talking_later", when=ends))
 
     def _quiet(self, request: BeQuiet) -> _Outcome:
         if request.until is None:

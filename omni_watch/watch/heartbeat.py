@@ -175,6 +175,7 @@ class Heartbeat:
                     feed=alert.feed,
                     means=[means.value for means in alert.means],
                     confidence=round(alert.confidence, 3),
+                    delay_s=round((alert.decided_at - alert.condition_at).total_seconds(), 3),
                 )
             committed += alerts
         if committed:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_watch.domain.alerts import Alert, Delivery, Receipt
+from omni_watch.domain.alerts import Alert, Course, Delivery, Receipt
 from omni_watch.domain.decisions import Decision
 from omni_watch.domain.errors import ModelError
 from omni_watch.domain.hearing import Hearing
@@ -187,18 +187,32 @@ class Marks(Protocol):
 
 
 class Alerts(Protocol):
-    """Alerts and their deliveries, in one transaction."""
+    """Alerts, what became of them, and their deliveries, in one transaction."""
 
     def add(self, alert: Alert, deliveries: Sequence[Delivery]) -> None:
-        """Keep both; StoreError when the alert id is already there."""
+        """Keep both; the alert is open. StoreError when the alert id is already there."""
 
     def get(self, alert_id: str) -> Alert | None: ...
     def recent(self, limit: int = 50, task_id: str | None = None) -> list[Alert]:
         """Newest first."""
 
-    def deliveries(self, alert_id: str) -> list[Delivery]: ...
+    def course(self, alert_id: str) -> Course | None:
+        """What has become of it; None when there is no such alert."""
+
+    def save_course(self, course: Course) -> None:
+        """Overwrite; StoreError when there is no such alert."""
+
+    def open_ones(self, task_id: str | None = None) -> list[tuple[Alert, Course]]:
+        """Those that nobody has taken note of, oldest first; of one task when it is given."""
+
+    def deliveries(self, alert_id: str) -> list[Delivery]:
+        """In the order of what was told, then by channel."""
+
+    def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep further ones; StoreError when one of that alert, channel and number is already there."""
+
     def due(self, channel: str, now: datetime, limit: int = 16) -> list[tuple[Alert, Delivery]]:
-        """Pending deliveries of a channel that may go now: urgent first, then in order of decision."""
+        """Pending deliveries of a channel that may go now: urgent first, then in order of decision, then of telling."""
 
     def next_due_at(self, channel: str) -> datetime | None:
         """When the earliest pending delivery of a channel may go; None when nothing is pending."""
@@ -207,8 +221,11 @@ class Alerts(Protocol):
         """The channels that pending deliveries wait for, by name; some may no longer be configured."""
 
     def save_delivery(self, delivery: Delivery) -> None: ...
-    def unfinished(self, task_id: str | None = None) -> int:
-        """Deliveries pending or sending, over all channels; of one task's alerts when it is given."""
+    def unfinished(self) -> int:
+        """Deliveries pending or sending, over all channels."""
+
+    def untold(self, task_id: str) -> int:
+        """Those of one task's alerts that may still tell somebody what has happened."""
 
     def forget_before(self, cutoff: datetime) -> list[str]:
         """Delete finished alerts decided before `cutoff`; their ids (so that snapshots can go too)."""
@@ -302,11 +319,14 @@ class Channel(Protocol):
     name: str
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
-        """Deliver `alert`; return once the far side has accepted it.
+        """Tell what `delivery` says of `alert`: that it is there, again, or what became of it; return once the far
+        side has accepted it.
 
-        May be called twice for one alert: receivers key on `alert.id`. `delivery.attempts` counts the tries so far.
+        May be called twice for one message: receivers key on `alert.id` and `delivery.number`. `delivery.attempts`
+        counts the tries so far.
 
         Raises:
+            Interrupted: a person spoke over it; offer it again soon.
             ChannelUnavailable: try again later (broker down, device busy).
             AlertRejected: never try again (payload refused).
         """

@@ -11,28 +11,43 @@ import string
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isfinite
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from omni_watch.domain.alerts import DELIVERY_MOVES, Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import (
+    DELIVERY_MOVES,
+    Alert,
+    AlertState,
+    Course,
+    Delivery,
+    DeliveryState,
+    Transition,
+)
 from omni_watch.domain.errors import RequestError
-from omni_watch.domain.rules import Priority, Repeat
+from omni_watch.domain.rhythms import Reminder
+from omni_watch.domain.rules import Escalation, Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState, WatchWindow
-from omni_watch.watch import judge
+from omni_watch.watch import escalating, judge
 from omni_watch.watch.judge import Verdict
 from omni_watch.watch.ports import Transaction
 
 LIVE_MAX: Final = 64  # live tasks; each costs the engine time every second
 TEXT_MAX: Final = 500  # characters of a request or a message
 PREFIX_MIN: Final = 3  # characters of an id that are enough to name a task
-UNDELIVERED_MAX: Final = 50  # alerts of one task that are looked through for some that nobody was told yet
+END_IS_TOLD_FOR: Final = timedelta(days=1)  # to a channel that is away: what it was told must not stand for ever
 QUIET: Final = "quiet"  # the note that says until when
 ID: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _LETTERS: Final = string.ascii_lowercase + string.digits
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode categories that would not show, or break a line
 _JOINERS: Final = "\u200c\u200d"  # unseen too, but part of emoji and of some scripts
+_ENDED: Final = {
+    AlertState.ACKNOWLEDGED: "was acknowledged",
+    AlertState.SNOOZED: "was put off, to be told again later",
+    AlertState.EXPIRED: "has expired, since nobody took note of it in time",
+    AlertState.CANCELLED: "was cancelled with its task",
+}
 _FINISHED: Final = frozenset(state for state, moves in DELIVERY_MOVES.items() if not moves)
 
 
@@ -66,14 +81,16 @@ def add_task(tx: Transaction, *, task: Task) -> Task:
     return task
 
 
-def cancel(tx: Transaction, task_id: str) -> Task:
-    """Stop watching for good. An alert that is on its way still arrives. Again is no error."""
+def cancel(tx: Transaction, task_id: str, *, by: str, now: datetime) -> Task:
+    """Stop watching for good; what is being told of it ends too. Again is no error."""
     task = _get(tx, task_id)
     if task.state is TaskState.CANCELLED:
         return task
     if not task.is_live:
         raise RequestError(f"task {task.id} is {task.state.value} already; there is nothing to cancel")
-    return _save(tx, task.to(TaskState.CANCELLED))
+    cancelled = _save(tx, task.to(TaskState.CANCELLED))
+    _close_all(tx, tx.alerts.open_ones(task.id), AlertState.CANCELLED, by=by, now=now)
+    return cancelled
 
 
 def pause(tx: Transaction, task_id: str) -> Task:
@@ -99,14 +116,15 @@ def resume(tx: Transaction, task_id: str) -> Task:
     return task if awake == task else _save(tx, awake)
 
 
-def snooze(tx: Transaction, task_id: str, *, until: datetime, now: datetime) -> Task:
-    """Do not watch before `until` (aware)."""
+def snooze(tx: Transaction, task_id: str, *, until: datetime, by: str, now: datetime) -> Task:
+    """Do not watch before `until` (aware), and tell nothing of it any more until then."""
     task = _get(tx, task_id)
     if not task.is_live:
         raise RequestError(f"task {task.id} is {task.state.value}; only a task that is being watched can be snoozed")
     if until <= now:
         raise RequestError(f"task {task.id} cannot be snoozed until {until:%Y-%m-%d %H:%M}: that is in the past")
-    return _save(tx, replace(task, snoozed_until=until))
+    _close_all(tx, tx.alerts.open_ones(task.id), AlertState.SNOOZED, by=by, now=now)
+    return _save(tx, replace(_get(tx, task_id), snoozed_until=until))
 
 
 def change(tx: Transaction, task: Task) -> Task:
@@ -126,32 +144,6 @@ def change(tx: Transaction, task: Task) -> Task:
     return before if changed == before else _save(tx, changed)
 
 
-def acknowledge(tx: Transaction, alert_id: str, now: datetime) -> Alert:
-    """A person has taken note of an alert: it is told, and no channel need tell it any more. Again is no error."""
-    alert = tx.alerts.get(alert_id)
-    if alert is None:
-        raise RequestError(f"there is no alert {alert_id!r}; `omni-watch alerts list` shows the last ones")
-    task = tx.tasks.get(alert.task_id)
-    if task is not None and task.state is TaskState.FIRED and judge.alert_id(task) == alert.id:
-        _save(tx, judge.told(task, now))
-    _withdraw(tx, alert, "a person has taken note of it", now)
-    return alert
-
-
-def withdraw(tx: Transaction, task_id: str, now: datetime) -> int:
-    """Let no channel begin to tell the alerts of this task any more; how many were still to be told. For a person who
-    has just said that it is not wanted: `cancel` alone lets what is on its way arrive."""
-    recent = tx.alerts.recent(UNDELIVERED_MAX, task_id)
-    return sum(_withdraw(tx, alert, "the task was cancelled", now) for alert in recent)
-
-
-def _withdraw(tx: Transaction, alert: Alert, why: str, now: datetime) -> int:
-    pending = [one for one in tx.alerts.deliveries(alert.id) if one.state is DeliveryState.PENDING]
-    for delivery in pending:
-        after_delivery(tx, alert, delivery.to(DeliveryState.EXPIRED, detail=why), now)
-    return len(pending)
-
-
 def find(tx: Transaction, id_or_words: str) -> Task:
     """The task that somebody means: its id, the beginning of its id, or words of its text; live ones come first.
 
@@ -159,21 +151,117 @@ def find(tx: Transaction, id_or_words: str) -> Task:
         RequestError: no task, or more than one, is meant.
     """
     asked = id_or_words.strip()
-    tasks = tx.tasks.all()
     if not asked:
         raise RequestError("say which task: its id, the beginning of its id, or some of its words")
-    exact = next((task for task in tasks if task.id == asked.lower()), None)
-    if exact is not None:
-        return exact
-    meant = [task for task in tasks if task.is_live and _means(asked, task)]
-    meant = meant or [task for task in tasks if not task.is_live and _means(asked, task)]
+    meant = candidates(tx, asked)
     if len(meant) == 1:
         return meant[0]
     if meant:
         raise RequestError(f"{asked!r} may mean {len(meant)} tasks; use an id:\n{_listed(meant)}")
-    live = [task for task in tasks if task.is_live]
+    live = tx.tasks.live()
     known = f"these are being watched:\n{_listed(live)}" if live else "no task is being watched"
     raise RequestError(f"no task is called {asked!r}; {known}")
+
+
+def candidates(tx: Transaction, asked: str) -> list[Task]:
+    """Every task that an id, the beginning of one, or words may mean; when live ones are among them, only those."""
+    tasks = tx.tasks.all()
+    exact = next((task for task in tasks if task.id == asked.lower()), None)
+    if exact is not None:
+        return [exact]
+    meant = [task for task in tasks if _means(asked, task)]
+    return [task for task in meant if task.is_live] or meant
+
+
+# --- what people say of alerts ---
+
+
+def acknowledge(tx: Transaction, alert_id: str, *, by: str, now: datetime) -> Alert:
+    """A person has taken note of an alert: it is told, and nobody need be told any more. Again is no error.
+
+    Raises:
+        RequestError: there is no such alert, or it ended in another way.
+    """
+    alert, course = _get_alert(tx, alert_id)
+    if course.is_open:
+        _close(tx, alert, course, AlertState.ACKNOWLEDGED, by=by, now=now)
+    elif course.state is not AlertState.ACKNOWLEDGED:
+        raise RequestError(f"alert {alert.id} {_ENDED[course.state]}; there is nothing to acknowledge any more")
+    return alert
+
+
+def acknowledge_last(tx: Transaction, *, by: str, now: datetime) -> Alert:
+    """The same for the alert that a person means who names none: `last_open`.
+
+    Raises:
+        RequestError: no alert is open, and what became of the last one.
+    """
+    alert = last_open(tx)
+    if alert is None:
+        recent = tx.alerts.recent(1)
+        if not recent:
+            raise RequestError("nothing was told yet, so there is nothing to acknowledge")
+        return acknowledge(tx, recent[0].id, by=by, now=now)
+    return acknowledge(tx, alert.id, by=by, now=now)
+
+
+def acknowledge_task(tx: Transaction, task_id: str, *, by: str, now: datetime) -> list[Alert]:
+    """The same for all open alerts of a task, oldest first; the last one again when none is open.
+
+    Raises:
+        RequestError: nothing was told of the task, or the last alert ended in another way.
+    """
+    task = _get(tx, task_id)
+    meant = [alert for alert, _ in tx.alerts.open_ones(task.id)] or tx.alerts.recent(1, task.id)
+    if not meant:
+        raise RequestError(f"nothing was told of task {task.id} yet, so there is nothing to acknowledge")
+    return [acknowledge(tx, alert.id, by=by, now=now) for alert in meant]
+
+
+def snooze_alert(tx: Transaction, alert_id: str, *, until: datetime, by: str, now: datetime) -> Task:
+    """Tell of this alert no more, and again at `until` (aware): the reminder that will do that.
+
+    One that is not open any more is told again all the same.
+
+    Raises:
+        RequestError: there is no such alert, that is in the past, or there are too many tasks.
+    """
+    alert, course = _get_alert(tx, alert_id)
+    if until <= now:
+        raise RequestError(f"alert {alert.id} cannot be told again at {until:%Y-%m-%d %H:%M}: that is in the past")
+    again = Task(
+        id=new_task_id(),
+        text=alert.text,
+        language=alert.language,
+        message=alert.text,
+        set_by=by,
+        set_at=now,
+        priority=alert.priority,
+        cooldown_s=0.0,
+        reminder=Reminder(at=until),
+    )
+    add_task(tx, task=again)  # first: one that cannot be told again must not fall silent
+    if course.is_open:
+        _close(tx, alert, course, AlertState.SNOOZED, by=by, now=now)
+    return again
+
+
+def last_open(tx: Transaction) -> Alert | None:
+    """The alert that a person means who says "got it": of the open ones an urgent one, which is being repeated, before
+    others, and then the one that was told last."""
+    alerts = tx.alerts.open_ones()
+    meant = max(alerts, key=lambda one: (one[0].priority is Priority.URGENT, _last_at(*one)), default=None)
+    return meant[0] if meant is not None else None
+
+
+def last_told_at(tx: Transaction) -> datetime | None:
+    """When the house last told something, or told it again; None: never."""
+    recent = [alert.decided_at for alert in tx.alerts.recent(1)]
+    return max((*recent, *(_last_at(alert, course) for alert, course in tx.alerts.open_ones())), default=None)
+
+
+def _last_at(alert: Alert, course: Course) -> datetime:
+    return course.last_at or alert.decided_at
 
 
 # --- what time, the judge and the relay change ---
@@ -197,6 +285,52 @@ def ring(tx: Transaction, now: datetime, expiries_s: Callable[[Priority], Mappin
         tx.alerts.add(alert, deliveries)
         alerts.append(alert)
     return tuple(alerts)
+
+
+def escalate(
+    tx: Transaction,
+    now: datetime,
+    expiries_s: Callable[[Priority], Mapping[str, float]],
+    escalation_of: Callable[[str | None], Escalation],
+) -> tuple[tuple[Alert, Course], ...]:
+    """Tell again what nobody has taken note of, and give up what nobody will; what was repeated or has expired.
+
+    A repeat is counted and gets its deliveries in one transaction, so that a crash neither loses nor doubles it.
+    `escalation_of` gives the escalation of a rule by its id, or that of tasks without a rule.
+    """
+    changed: list[tuple[Alert, Course]] = []
+    for alert, course in tx.alerts.open_ones():
+        escalation = _escalation(tx, alert, escalation_of)
+        look_at = escalating.next_look(alert, course, escalation)
+        if look_at is None or now < look_at:
+            continue
+        told = tx.alerts.deliveries(alert.id)
+        step = escalating.step(alert, course, told, escalation, expiries_s(alert.priority), now)
+        if step is None:
+            continue
+        if step.course.is_open:
+            tx.alerts.save_course(step.course)
+            tx.alerts.add_deliveries(step.deliveries)
+        else:
+            _end(tx, alert, step.course, now)
+        if step.course.state is not course.state or step.course.repeats > course.repeats:
+            changed.append((alert, step.course))
+    return tuple(changed)
+
+
+def next_escalation(tx: Transaction, escalation_of: Callable[[str | None], Escalation]) -> datetime | None:
+    """When `escalate` will next have something to do; None: as things stand, never."""
+    looks = (
+        escalating.next_look(alert, course, _escalation(tx, alert, escalation_of))
+        for alert, course in tx.alerts.open_ones()
+    )
+    return min((look for look in looks if look is not None), default=None)
+
+
+def _escalation(tx: Transaction, alert: Alert, escalation_of: Callable[[str | None], Escalation]) -> Escalation:
+    """That of the alert's rule; only an urgent one needs one."""
+    task = tx.tasks.get(alert.task_id) if alert.priority is Priority.URGENT else None
+    return escalation_of(task.rule if task is not None else None)
 
 
 def commit_verdict(
@@ -233,23 +367,35 @@ def _commit_alert(tx: Transaction, alert: Alert, expiries_s: Callable[[Priority]
 
 
 def after_delivery(tx: Transaction, alert: Alert, delivery: Delivery, now: datetime) -> Task | None:
-    """Keep a delivery's new state and what it means for the alert's task; the task if it changed.
+    """Keep a delivery's new state and what it means for the alert and its task; the task if it changed.
 
     The first channel that told the alert begins the cooldown (or ends a task that was for once). When all deliveries
     ended and nobody was told, the task is given up.
     """
     before = tx.alerts.deliveries(alert.id)
     tx.alerts.save_delivery(delivery)
-    task = tx.tasks.get(alert.task_id)
-    if task is None or delivery.state not in _FINISHED:
+    if delivery.state not in _FINISHED or not delivery.transition.is_telling:
         return None
-    was_told = any(other.state is DeliveryState.SENT for other in before)
+    course = tx.alerts.course(alert.id)
+    if delivery.state is DeliveryState.SENT and course is not None and course.is_open:
+        tx.alerts.save_course(replace(course, last_at=now))
+    task = tx.tasks.get(alert.task_id)
+    if task is None:
+        return None
+    was_told = any(other.state is DeliveryState.SENT and other.transition.is_telling for other in before)
     after = task
     if delivery.state is DeliveryState.SENT and not was_told:
         after = judge.told(task, now)
-    elif tx.alerts.unfinished(task.id) == 0:  # of its later alerts neither: each of them may still be told
+    elif tx.alerts.untold(task.id) == 0:  # of its later alerts neither: each of them may still be told
         after = judge.given_up(task)
     return None if after == task else _save(tx, after)
+
+
+def no_longer_told(tx: Transaction, delivery: Delivery) -> str | None:
+    """Why a delivery that was to tell a person what has happened need not do so any more; None while it must."""
+    course = tx.alerts.course(delivery.alert_id)
+    is_moot = delivery.transition.is_telling and course is not None and not course.is_open
+    return f"it {_ENDED[course.state]}" if is_moot and course is not None else None
 
 
 def expire_unserved(tx: Transaction, served: Collection[str], now: datetime) -> int:
@@ -291,6 +437,51 @@ def quiet_until(tx: Transaction, now: datetime) -> datetime | None:
 # --- parts ---
 
 
+def _close_all(
+    tx: Transaction, alerts: Iterable[tuple[Alert, Course]], state: AlertState, *, by: str, now: datetime
+) -> None:
+    for alert, course in alerts:
+        _close(tx, alert, course, state, by=by, now=now)
+
+
+def _close(tx: Transaction, alert: Alert, course: Course, state: AlertState, *, by: str, now: datetime) -> None:
+    """A person has decided about an open alert; who did that knows what has happened."""
+    task = tx.tasks.get(alert.task_id)
+    if task is not None and task.state is TaskState.FIRED and judge.alert_id(task) == alert.id:
+        _save(tx, judge.told(task, now))
+    _end(tx, alert, course.to(state, at=now, by=by), now)
+
+
+def _end(tx: Transaction, alert: Alert, course: Course, now: datetime) -> None:
+    """Keep how an alert ended: no channel begins to tell it any more, and those that may have told it are told that."""
+    tx.alerts.save_course(course)
+    telling = [one for one in tx.alerts.deliveries(alert.id) if one.transition.is_telling]
+    for delivery in telling:
+        if delivery.state is DeliveryState.PENDING:
+            ended = delivery.to(DeliveryState.EXPIRED, detail=f"it {_ENDED[course.state]}")
+            after_delivery(tx, alert, ended, now)
+    tx.alerts.add_deliveries(
+        [
+            Delivery(
+                alert_id=alert.id,
+                channel=channel,
+                number=course.repeats + 1,
+                transition=Transition(course.state.value),
+                due_at=now,
+                expires_at=now + END_IS_TOLD_FOR,
+            )
+            for channel in dict.fromkeys(one.channel for one in telling if one.attempts > 0)
+        ]
+    )
+
+
+def _get_alert(tx: Transaction, alert_id: str) -> tuple[Alert, Course]:
+    alert, course = tx.alerts.get(alert_id), tx.alerts.course(alert_id)
+    if alert is None or course is None:
+        raise RequestError(f"there is no alert {alert_id!r}; `omni-watch alerts list` shows the last ones")
+    return alert, course
+
+
 def _get(tx: Transaction, task_id: str) -> Task:
     task = tx.tasks.get(task_id)
     if task is None:
@@ -324,12 +515,13 @@ def _require_text(what: str, text: str) -> None:
         raise RequestError(f"{what} has no words; say what to watch for, for example 'tell me when the kettle is full'")
     if len(text) > TEXT_MAX:
         raise RequestError(f"{what} has {len(text)} characters; the most is {TEXT_MAX}")
-    unseen = next((letter for letter in text if _is_unseen(letter)), None)
+    unseen = next((letter for letter in text if is_unseen(letter)), None)
     if unseen is not None:
         raise RequestError(f"{what} holds the control character U+{ord(unseen):04X}; use plain text on one line")
 
 
-def _is_unseen(letter: str) -> bool:
+def is_unseen(letter: str) -> bool:
+    """Whether a character would not show, or would break a line."""
     return unicodedata.category(letter) in _UNSEEN and letter not in _JOINERS
 
 

@@ -61,6 +61,8 @@ def bench(report: Report) -> None:
             for language, sounds in asked.items():
                 delays = [house.ask(in_a_room(sound, rng)) for sound in sounds]
                 answered = [delay for delay in delays if delay is not None]
+                for heard in house.not_understood():
+                    report.note(f"{language}: not taken as a request: {heard}")
                 report.measured(f"{language}: sentences that were answered", len(answered) / len(delays), "share")
                 for percent, limit in ((50, 2.0), (95, 3.5)):
                     what = f"{language}: end of the sentence to the answer, p{percent}"
@@ -81,8 +83,10 @@ class _House:
         self._config = folder / "config.toml"
         self._config.write_text(
             f'[house]\ninstance = "bench"\nstate_dir = "{folder / "state"}"\n'
-            '[[feeds]]\nname = "kitchen"\naudio = "mic"\n[log]\nlevel = "debug"\n'
+            '[[feeds]]\nname = "kitchen"\naudio = "mic"\n[ears]\nkeep_heard = true\n[log]\nlevel = "debug"\n'
         )
+        self._heard = folder / "state" / "heard.jsonl"
+        self._looked_at = 0  # lines of it
         self.most_mb = 0.0
 
     @contextmanager
@@ -114,6 +118,12 @@ class _House:
         ends_s = begins_s + said_s
         rest = heard.samples[round((ends_s + GAP_S) * RATE_HZ) :]
         return GAP_S + _first_loud_s(rest)
+
+    def not_understood(self) -> list[str]:
+        """What was heard since the last call and not taken, our own words among it."""
+        lines = self._heard.read_text("utf-8").splitlines() if self._heard.exists() else []
+        new, self._looked_at = lines[self._looked_at :], len(lines)
+        return [line["heard"] for line in map(json.loads, new) if line["op"] is None]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         lines = self._log.read_text("utf-8", "replace").splitlines()

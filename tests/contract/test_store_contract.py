@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from omni_watch.domain.alerts import DeliveryState
+from omni_watch.domain.alerts import AlertState, Course, DeliveryState, Transition
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import StoreError
 from omni_watch.domain.regions import Region
@@ -224,6 +224,63 @@ async def test_an_alert_comes_back_as_it_was_kept_and_its_id_is_used_once(store:
     assert await store.transact(lambda tx: tx.alerts.get("unknown-1")) is None
 
 
+async def test_an_alert_begins_open_and_what_became_of_it_is_kept(store: Store) -> None:
+    ended = Course(
+        alert_id="kettle01-1",
+        state=AlertState.ACKNOWLEDGED,
+        repeats=3,
+        last_at=NOON + timedelta(microseconds=1),
+        closed_at=LATER,
+        closed_by="voice",
+    )
+
+    def keep(tx: Transaction) -> None:
+        for task_id in ("kettle01", "other"):
+            tx.tasks.add(a_task(task_id))
+        for number in (1, 2, 3):
+            add_alert(tx, number, decided_at=NOON + timedelta(seconds=number))
+        tx.alerts.add(an_alert("other", decided_at=NOON + timedelta(seconds=9)), [])
+
+    await store.transact(keep)
+    assert await store.transact(lambda tx: tx.alerts.course("kettle01-1")) == Course(alert_id="kettle01-1")
+    assert await store.transact(lambda tx: tx.alerts.course("unknown-1")) is None
+    await store.transact(lambda tx: tx.alerts.save_course(ended))
+    assert await store.transact(lambda tx: tx.alerts.course("kettle01-1")) == ended
+    still = await store.transact(lambda tx: tx.alerts.open_ones())
+    assert [(alert.id, course) for alert, course in still] == [
+        (alert_id, Course(alert_id=alert_id)) for alert_id in ("kettle01-2", "kettle01-3", "other-1")
+    ]
+    of_one = await store.transact(lambda tx: tx.alerts.open_ones("other"))
+    assert [alert.id for alert, _ in of_one] == ["other-1"]
+    with pytest.raises(StoreError, match="unknown-1"):
+        await store.transact(lambda tx: tx.alerts.save_course(replace(ended, alert_id="unknown-1")))
+
+
+async def test_what_is_told_of_an_alert_is_kept_in_order_and_each_message_once(store: Store) -> None:
+    again = a_delivery(channel="voice", number=1, transition=Transition.REPEAT, loudness=0.5)
+    over = a_delivery(number=2, transition=Transition.ACKNOWLEDGED)
+
+    def keep(tx: Transaction) -> None:
+        tx.tasks.add(a_task())
+        tx.alerts.add(an_alert(), [a_delivery(), a_delivery(channel="voice", state=DeliveryState.SENT)])
+        tx.alerts.add_deliveries([over, again])
+
+    await store.transact(keep)
+    kept = await store.transact(lambda tx: tx.alerts.deliveries("kettle01-1"))
+    assert [(one.number, one.channel) for one in kept] == [(0, "mqtt"), (0, "voice"), (1, "voice"), (2, "mqtt")]
+    assert kept[2:] == [again, over]
+    due = await store.transact(lambda tx: tx.alerts.due("mqtt", LATER))
+    assert [one.number for _, one in due] == [0, 2], "the alert before what became of it"
+    assert await store.transact(lambda tx: tx.alerts.unfinished()) == 3
+    assert await store.transact(lambda tx: tx.alerts.untold("kettle01")) == 2, "that it is over tells nobody of it"
+    await store.transact(lambda tx: tx.alerts.save_delivery(replace(again, state=DeliveryState.DEAD)))
+    assert await store.transact(lambda tx: tx.alerts.untold("kettle01")) == 1
+    with pytest.raises(StoreError, match="already"):
+        await store.transact(lambda tx: tx.alerts.add_deliveries([again]))
+    with pytest.raises(StoreError):
+        await store.transact(lambda tx: tx.alerts.save_delivery(replace(again, number=7)))
+
+
 async def test_the_newest_alerts_come_first(store: Store) -> None:
     def keep(tx: Transaction) -> None:
         for task_id in ("kettle01", "other"):
@@ -286,7 +343,7 @@ async def test_unfinished_deliveries_are_counted_over_all_and_for_one_task(store
 
     await store.transact(keep)
     assert await store.transact(lambda tx: tx.alerts.unfinished()) == 2
-    assert await store.transact(lambda tx: tx.alerts.unfinished("kettle01")) == 1
+    assert await store.transact(lambda tx: tx.alerts.untold("kettle01")) == 1
 
 
 async def test_old_alerts_are_forgotten_once_nothing_of_them_waits(store: Store) -> None:

@@ -54,7 +54,7 @@ def delivery(of: Alert, channel: str, *, lasting_s: float = 600.0, attempts: int
 class FakeChannel:
     """Accepts everything, once `gate` is open, unless `troubles` holds errors to raise (one per call).
 
-    `began` and `sent` list alert ids, in order; `heard` is set at each call of `send`.
+    `began` and `sent` list alert ids, `messages` what `send` was called with, in order.
     """
 
     def __init__(self, name: str = "fake", troubles: Sequence[Exception] = ()) -> None:
@@ -64,11 +64,13 @@ class FakeChannel:
         self.gate.set()
         self.began: list[str] = []
         self.sent: list[str] = []
+        self.messages: list[Delivery] = []
         self.is_closed = False
         self._moved = asyncio.Condition()
 
     async def send(self, alert: Alert, delivery: Delivery) -> Receipt:
         self.began.append(alert.id)
+        self.messages.append(delivery)
         await self._notify()
         await self.gate.wait()
         if self.troubles:

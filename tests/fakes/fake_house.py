@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from omni_watch.app.doctor import Finding
+from omni_watch.app.told import Told
 from omni_watch.cli.ports import House, OnProgress, OnUnits
 from omni_watch.config.settings import Settings, read_settings
-from omni_watch.domain.alerts import Alert, Delivery
+from omni_watch.domain.alerts import AlertState
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import RequestError
 from omni_watch.domain.regions import Region
@@ -27,8 +28,6 @@ from omni_watch.watch.conversing import Reply, Talking
 from omni_watch.watch.ledger import Mark
 from omni_watch.watch.ports import Observer
 from tests.fakes.fake_clock import NOON
-
-Told = tuple[Alert, Sequence[Delivery]]
 
 
 class FakeHouse:
@@ -156,7 +155,16 @@ class FakeHouse:
         self.was_hushed = True
 
     def alerts(self, limit: int, task_id: str | None = None) -> list[Told]:
-        return [told for told in self.told if task_id in (None, told[0].task_id)][:limit]
+        return [told for told in self.told if task_id in (None, told.alert.task_id)][:limit]
+
+    def acknowledge(self, alert_id: str | None) -> Told:
+        meant = next((told for told in self.told if alert_id in (None, told.alert.id)), None)
+        if meant is None:
+            raise RequestError(f"there is no alert {alert_id!r}")
+        return replace(meant, course=meant.course.to(AlertState.ACKNOWLEDGED, at=NOON, by="cli"))
+
+    def acknowledge_task(self, task_id: str) -> list[Told]:
+        return [self.acknowledge(told.alert.id) for told in self.alerts(99, task_id)]
 
     def _keep(self, task: Task) -> Task:
         self.kept[task.id] = task

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, Course, Delivery, DeliveryState
 from omni_watch.domain.errors import StoreError
 from omni_watch.domain.tasks import Task
 from omni_watch.domain.teaching import Example, Label, Lesson
@@ -28,7 +28,8 @@ class Shelves:
     lessons: dict[tuple[str, str], Lesson] = field(default_factory=dict)
     marks: dict[tuple[str, str], Mark] = field(default_factory=dict)
     alerts: dict[str, Alert] = field(default_factory=dict)
-    deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+    courses: dict[str, Course] = field(default_factory=dict)
+    deliveries: dict[tuple[str, str, int], Delivery] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
     wishes: dict[str, Wish] = field(default_factory=dict)
     notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class FakeTasks:
         shelves.tasks.pop(task_id, None)
         gone = {alert.id for alert in shelves.alerts.values() if alert.task_id == task_id}
         _drop(shelves.alerts, lambda alert_id: alert_id in gone)
+        _drop(shelves.courses, lambda alert_id: alert_id in gone)
         _drop(shelves.deliveries, lambda key: key[0] in gone)
         _drop(shelves.lessons, lambda key: key[0] == task_id)
         _drop(shelves.marks, lambda key: key[0] == task_id)
@@ -127,14 +129,15 @@ class FakeMarks:
 class FakeAlerts:
     def __init__(self, shelves: Shelves) -> None:
         self._alerts = shelves.alerts
+        self._courses = shelves.courses
         self._deliveries = shelves.deliveries
 
     def add(self, alert: Alert, deliveries: Sequence[Delivery]) -> None:
         if alert.id in self._alerts:
             raise StoreError(f"alert {alert.id} is already there")
         self._alerts[alert.id] = alert
-        for delivery in deliveries:
-            self.save_delivery(delivery)
+        self._courses[alert.id] = Course(alert_id=alert.id)
+        self.add_deliveries(deliveries)
 
     def get(self, alert_id: str) -> Alert | None:
         return self._alerts.get(alert_id)
@@ -143,27 +146,56 @@ class FakeAlerts:
         chosen = [alert for alert in self._alerts.values() if task_id in (None, alert.task_id)]
         return sorted(chosen, key=lambda alert: alert.decided_at, reverse=True)[:limit]
 
+    def course(self, alert_id: str) -> Course | None:
+        return self._courses.get(alert_id)
+
+    def save_course(self, course: Course) -> None:
+        if course.alert_id not in self._courses:
+            raise StoreError(f"there is no alert {course.alert_id}")
+        self._courses[course.alert_id] = course
+
+    def open_ones(self, task_id: str | None = None) -> list[tuple[Alert, Course]]:
+        return [
+            (alert, self._courses[alert.id])
+            for alert in reversed(self.recent(len(self._alerts), task_id))
+            if self._courses[alert.id].is_open
+        ]
+
     def deliveries(self, alert_id: str) -> list[Delivery]:
-        return [delivery for key, delivery in self._deliveries.items() if key[0] == alert_id]
+        found = [delivery for key, delivery in self._deliveries.items() if key[0] == alert_id]
+        return sorted(found, key=lambda delivery: (delivery.number, delivery.channel))
+
+    def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if _key(delivery) in self._deliveries:
+                raise StoreError(f"delivery {_key(delivery)} is already there")
+            self._deliveries[_key(delivery)] = delivery
 
     def due(self, channel: str, now: datetime, limit: int = 16) -> list[tuple[Alert, Delivery]]:
         rows = [
             (self._alerts[delivery.alert_id], delivery) for delivery in self._pending(channel) if delivery.due_at <= now
         ]
-        return sorted(rows, key=lambda row: (row[0].priority.rank, row[0].decided_at))[:limit]
+        return sorted(rows, key=lambda row: (row[0].priority.rank, row[0].decided_at, row[1].number))[:limit]
 
     def next_due_at(self, channel: str) -> datetime | None:
         return min((delivery.due_at for delivery in self._pending(channel)), default=None)
 
     def save_delivery(self, delivery: Delivery) -> None:
-        self._deliveries[delivery.alert_id, delivery.channel] = delivery
+        if _key(delivery) not in self._deliveries:
+            raise StoreError(f"there is no delivery {_key(delivery)}")
+        self._deliveries[_key(delivery)] = delivery
 
     def waited_for(self) -> list[str]:
         return sorted({d.channel for d in self._deliveries.values() if d.state is DeliveryState.PENDING})
 
-    def unfinished(self, task_id: str | None = None) -> int:
+    def unfinished(self) -> int:
+        return sum(delivery.state in UNFINISHED for delivery in self._deliveries.values())
+
+    def untold(self, task_id: str) -> int:
         return sum(
-            delivery.state in UNFINISHED and task_id in (None, self._alerts[delivery.alert_id].task_id)
+            delivery.state in UNFINISHED
+            and delivery.transition.is_telling
+            and self._alerts[delivery.alert_id].task_id == task_id
             for delivery in self._deliveries.values()
         )
 
@@ -174,7 +206,7 @@ class FakeAlerts:
             if alert.decided_at < cutoff and all(each.state not in UNFINISHED for each in self.deliveries(alert.id))
         ]
         for alert_id in gone:
-            del self._alerts[alert_id]
+            del self._alerts[alert_id], self._courses[alert_id]
             for key in [key for key in self._deliveries if key[0] == alert_id]:
                 del self._deliveries[key]
         return gone
@@ -191,6 +223,10 @@ class FakeAlerts:
             for delivery in self._deliveries.values()
             if delivery.channel == channel and delivery.state is DeliveryState.PENDING
         ]
+
+
+def _key(delivery: Delivery) -> tuple[str, str, int]:
+    return (delivery.alert_id, delivery.channel, delivery.number)
 
 
 class FakeTopics:

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from omni_watch.alerts.messages import TopicNames, alert_object, as_json, rfc3339, task_object
+from omni_watch.domain.alerts import Alert, Transition
 from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import Task, TaskState
-from tests.fakes.fake_channel import alert
+from tests.fakes.fake_channel import alert, delivery
 from tests.fakes.fake_clock import NOON
 
 FOLDER = Path(__file__).parent / "mqtt"
@@ -30,9 +31,22 @@ TOLD = replace(
     TASK, state=TaskState.COOLING, fired_count=2, last_fired_at=NOON, snoozed_until=NOON + timedelta(hours=1)
 )
 
+
+def message(
+    of: Alert, at_s: float, *, spoken: bool = False, snapshot: bool = False, **changes: Any
+) -> Mapping[str, Any]:
+    told = replace(delivery(of, "mqtt"), **changes)
+    at = NOON + timedelta(seconds=at_s)
+    return alert_object(of, told, published_at=at, spoken=spoken, snapshot=snapshot)
+
+
 MESSAGES: dict[str, Mapping[str, Any]] = {
-    "alert": alert_object(ENGLISH, published_at=NOON + timedelta(seconds=0.1), spoken=True, snapshot=True),
-    "alert_zh_late": alert_object(CHINESE, published_at=NOON + timedelta(seconds=90.9), spoken=False, snapshot=False),
+    "alert": message(ENGLISH, 0.1, spoken=True, snapshot=True),
+    "alert_zh_late": message(CHINESE, 90.9),
+    "repeat": message(CHINESE, 60.4, number=2, transition=Transition.REPEAT, due_at=NOON + timedelta(seconds=60)),
+    "acknowledged": message(
+        ENGLISH, 7.5, number=1, transition=Transition.ACKNOWLEDGED, due_at=NOON + timedelta(seconds=7)
+    ),
     "task_watching": task_object(TASK),
     "task_told": task_object(TOLD),
     "task_paused": task_object(replace(TASK, state=TaskState.PAUSED)),
@@ -53,6 +67,7 @@ def test_an_alert_has_exactly_the_agreed_keys_and_none_that_home_assistant_gives
     assert keys == [
         "v", "event_type", "alert_id", "task_id", "task_name", "feed_id", "text", "lang", "priority", "spoken",
         "condition_at", "decided_at", "published_at", "latency_ms", "fired_count", "snapshot", "late_s",
+        "repeat",
     ]  # fmt: skip
     assert not {"event_types", "device_class"} & set(keys)
 
@@ -63,7 +78,7 @@ def test_times_are_utc_with_milliseconds_and_z() -> None:
 
 
 def test_a_clock_that_went_back_never_makes_a_message_early() -> None:
-    early = alert_object(ENGLISH, published_at=NOON - timedelta(hours=1), spoken=False, snapshot=False)
+    early = message(ENGLISH, -3600)
     assert early["late_s"] == 0
 
 

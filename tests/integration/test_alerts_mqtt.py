@@ -19,7 +19,7 @@ from omni_watch.alerts.mqtt import MqttChannel, MqttSettings
 from omni_watch.alerts.mqtt_check import check_broker
 from omni_watch.alerts.relay import Relay, RelaySettings
 from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
-from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
+from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, ConfigError
 from omni_watch.domain.rules import Repeat
 from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.domain.units import Frame
@@ -186,12 +186,12 @@ async def test_states_come_before_online_and_a_clean_stop_says_offline(
     channel.publish_task_state(a_task())
     channel.publish_feed_state("kitchen", {"online": True})
     worker = asyncio.create_task(channel.run())
-    await subscriber.until(lambda: len(subscriber.messages) >= 4)
+    topics = channel.topics
+    await subscriber.until(lambda: bool(subscriber.on(topics.availability)))
     await channel.close()
     await worker
-    await subscriber.until(lambda: len(subscriber.messages) >= 5)
-    topics = channel.topics
-    assert [message.topic for message in subscriber.messages] == [
+    await subscriber.until(lambda: len(subscriber.on(topics.availability)) == 2)
+    assert [message.topic for message in subscriber.messages if message.topic != topics.claim] == [
         topics.hub_state,
         topics.task_state("kettle"),
         topics.feed_state("kitchen"),
@@ -224,10 +224,10 @@ async def test_a_deleted_tasks_topic_is_emptied(shared_broker: Broker, instance:
         subscriber = listen(shared_broker.port, f"omni_watch/{instance}/#")
         channel.publish_task_state(a_task())
         await subscriber.first_on(topic)
-        assert store.shelves.topics == {topic: "kettle"}
+        assert store.shelves.topics == {topic: "kettle", channel.topics.availability: "@house"}
         channel.clear_task("kettle")
         await subscriber.until(lambda: len(subscriber.on(topic)) == 2)
-        await until(lambda: store.shelves.topics == {})
+        await until(lambda: topic not in store.shelves.topics)
         later = listen(shared_broker.port, f"omni_watch/{instance}/#")
         await later.first_on(channel.topics.availability)
         assert later.on(topic) == []
@@ -245,7 +245,7 @@ async def test_a_task_deleted_while_we_were_not_running_is_emptied_at_the_next_s
         await subscriber.first_on(topic)
     async with connected(made, store=store):
         await subscriber.until(lambda: [m.payload for m in subscriber.on(topic)][-1:] == [b""])
-        await until(lambda: store.shelves.topics == {})
+        await until(lambda: topic not in store.shelves.topics)
 
 
 # --- availability ---
@@ -284,6 +284,48 @@ async def test_two_devices_on_one_broker_do_not_disturb_each_other(
         await subscriber.first_on(ours.topics.alert)
     assert len(subscriber.on(ours.topics.alert)) == 1
     assert {message.topic.split("/")[1] for message in subscriber.messages} == {instance}
+
+
+async def test_a_second_house_of_our_name_is_refused_and_told_who_has_it(
+    shared_broker: Broker, instance: str, listen: Listen
+) -> None:
+    subscriber = listen(shared_broker.port, f"omni_watch/{instance}/availability")
+    async with connected(settings(shared_broker.port, instance)) as ours:
+        theirs = MqttChannel(settings(shared_broker.port, instance), clock=SystemClock(), observer=FakeObserver())
+        async with asyncio.timeout(10):
+            with pytest.raises(ConfigError, match=f"named '{instance}' is on broker .* give this one another house"):
+                await theirs.run()
+        told = alert()
+        await ours.send(told, delivery(told, "mqtt"))
+        assert [message.payload for message in subscriber.messages] == [b"online"], "the first one did not notice"
+
+
+async def test_of_two_houses_of_one_name_that_start_together_one_stays(shared_broker: Broker, instance: str) -> None:
+    both = [
+        MqttChannel(settings(shared_broker.port, instance), clock=SystemClock(), observer=FakeObserver())
+        for _ in range(2)
+    ]
+    workers = [asyncio.create_task(channel.run()) for channel in both]
+    async with asyncio.timeout(10):
+        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+        assert [type(worker.exception()) for worker in done] == [ConfigError]
+    await until(lambda: sum(channel.status.is_online for channel in both) == 1)
+    for channel in both:
+        await channel.close()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def test_a_house_that_finds_its_name_taken_later_stays_away_and_says_why(
+    shared_broker: Broker, instance: str
+) -> None:
+    async with BadLine(shared_broker.port) as line, connected(settings(line.port, instance)) as ours:
+        line.is_cut = True
+        await line.hang_up()
+        async with connected(settings(shared_broker.port, instance)) as theirs:
+            line.is_cut = False
+            await until(lambda: "another house.instance" in ours.status.problem)
+            assert theirs.status.is_online
+        await until(lambda: ours.status.is_online)
 
 
 # --- brokers that are unkind ---
@@ -560,14 +602,14 @@ async def test_a_broker_killed_in_the_middle_of_a_delivery_costs_no_alert(
         told = alert(decided_at=datetime.now(UTC))
         await store.transact(lambda tx: tx.alerts.add(told, [waiting(told)]))
         relay.wake()
-        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt"].state is DeliveryState.SENDING)
+        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt", 0].state is DeliveryState.SENDING)
         line.is_cut = True
         own_broker.kill()
-        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt"].state is DeliveryState.PENDING)
+        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt", 0].state is DeliveryState.PENDING)
         own_broker.start()
         await asyncio.to_thread(subscriber.until_ready)
         line.swallows = line.is_cut = False
-        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt"].state is DeliveryState.SENT, 15)
+        await until(lambda: store.shelves.deliveries["kettle-1", "mqtt", 0].state is DeliveryState.SENT, 15)
         await subscriber.first_on(channel.topics.alert)
         assert await relay.drain(5) == 0
         await worker

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from omni_watch.alerts.player import NoDeviceError, find_output
 from omni_watch.alerts.piper import PiperVoice, find_piper
+from omni_watch.alerts.player import NoDeviceError, find_output
 from omni_watch.alerts.speakers import FileSpeaker, PortAudioSpeaker
 from omni_watch.alerts.speech import EspeakVoice, Speech, SpeechSettings, make_speech, run_program
 from omni_watch.alerts.voice import VoiceChannel
@@ -120,7 +120,7 @@ async def test_piper_stays_for_many_sentences_and_comes_back_when_it_was_killed(
         folder = Path(process.cmdline()[-1])
         for turn in range(10):
             asking = asyncio.create_task(voice.synthesize(long, "en"))
-            while not voice.resident.is_at_work and turn % 2 == 0:  # cancelled before its turn, and at work
+            while not voice.resident.is_at_work and turn % 2 == 0:  # noqa: ASYNC110  cancelled at work, and before
                 await asyncio.sleep(0)
             asking.cancel()
             sounds = [Sound.from_wav(await voice.synthesize(text, "en")) for text in (short, long)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,15 @@ def ours(*within: str) -> list[str]:
     """Our modules, all or those within these packages."""
     found = [module.name for module in pkgutil.walk_packages(omni_watch.__path__, "omni_watch.")]
     return [name for name in found if not within or name.startswith(within)]
+
+
+def test_the_library_that_runs_models_reports_to_nobody(tmp_path: Path) -> None:
+    program = "import omni_watch.duplex.embedded.yamnet, onnxruntime; onnxruntime.get_available_providers()"
+
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", program], env={**environment, "HOME": str(tmp_path)}, check=True)
+
+    assert list(tmp_path.rglob("*")) == [], "it keeps a device id and a queue of what it will report"
 
 
 def test_the_daemon_and_the_commands_bring_no_torch() -> None:

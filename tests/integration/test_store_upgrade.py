@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool
 
+from omni_watch.domain.alerts import AlertState, Course, DeliveryState, Transition
 from omni_watch.domain.errors import StoreError
 from omni_watch.store.database import engine_for, open_store
 from omni_watch.store.rows import Row
@@ -164,6 +165,33 @@ def test_an_older_database_keeps_all_it_holds_and_is_backed_up_before(path: Path
     }, "making the table of tasks anew must not take what refers to it"
     downgrade(path, HEAD, scripts=later)
     assert everything(path) == before
+
+
+def test_alerts_of_before_count_as_noted_but_for_those_that_wait_to_be_told(path: Path, backups: Path) -> None:
+    with open_store(path) as store:
+        store.transact(keep_old_alerts)
+    downgrade(path, "0002")
+    as_they_were = everything(path)
+    upgrade(path, backups)
+
+    with open_store(path) as store:
+        courses = {number: store.transact(lambda tx, n=number: tx.alerts.course(f"kettle01-{n}")) for number in (1, 2)}  # type: ignore[misc]
+        deliveries = store.transact(lambda tx: [one for n in (1, 2) for one in tx.alerts.deliveries(f"kettle01-{n}")])
+    decided_at = an_alert().decided_at
+    assert courses[1] == Course(
+        alert_id="kettle01-1", state=AlertState.ACKNOWLEDGED, closed_at=decided_at, closed_by="upgrade"
+    )
+    assert courses[2] == Course(alert_id="kettle01-2")
+    assert deliveries == [a_delivery(state=DeliveryState.SENT), a_delivery("kettle01-2")], "no word more is told"
+    downgrade(path, "0002")
+    assert everything(path) == as_they_were
+
+
+def keep_old_alerts(tx: Transaction) -> None:
+    tx.tasks.add(a_task())
+    tx.alerts.add(an_alert(), [a_delivery(state=DeliveryState.SENT)])
+    tx.alerts.add_deliveries([a_delivery(number=1, transition=Transition.REPEAT)])
+    tx.alerts.add(an_alert(occurrence=2), [a_delivery("kettle01-2")])
 
 
 @pytest.mark.parametrize(

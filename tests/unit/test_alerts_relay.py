@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_watch.alerts.relay import Relay, RelaySettings, pause_s
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, Delivery, DeliveryState, Transition
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, StoreError
-from omni_watch.domain.rules import Priority, Repeat
+from omni_watch.domain.rules import Escalation, Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState
+from omni_watch.watch import requests
 from omni_watch.watch.ports import Transaction
 from tests.fakes.fake_channel import FakeChannel, alert
 from tests.fakes.fake_clock import NOON, FakeClock
@@ -62,8 +63,8 @@ class Desk:
             ],
         )
 
-    def delivery(self, alert_id: str, channel: str = "fake") -> Delivery:
-        return self.store.shelves.deliveries[alert_id, channel]
+    def delivery(self, alert_id: str, channel: str = "fake", number: int = 0) -> Delivery:
+        return self.store.shelves.deliveries[alert_id, channel, number]
 
     def task(self, task_id: str = "kettle") -> TaskState:
         return self.store.shelves.tasks[task_id].state
@@ -373,3 +374,98 @@ def test_pauses_grow_from_half_a_second_and_never_exceed_a_minute(failures: int,
     settings = RelaySettings()
     assert 0.5 <= pause_s(failures, settings, jitter) <= 60.0
     assert pause_s(failures + 1, settings, jitter) >= pause_s(failures, settings, jitter)
+
+
+async def acknowledge(desk: Desk, alert_id: str) -> None:
+    await desk.store.transact(lambda tx: requests.acknowledge(tx, alert_id, by="cli", now=desk.clock.now()))
+    desk.relay.wake()
+
+
+async def test_what_somebody_has_dealt_with_is_told_no_further_and_the_channel_hears_of_it() -> None:
+    channel = FakeChannel()
+    channel.gate.clear()
+    desk = Desk(channel)
+    await desk.queue(alert())
+    async with desk.running():
+        await channel.until_began(1)
+        await acknowledge(desk, "kettle-1")
+        await desk.relay.let_go()
+        await desk.until_state("kettle-1", DeliveryState.EXPIRED)
+        assert desk.delivery("kettle-1").detail == "it was acknowledged"
+        channel.gate.set()
+        await channel.until_sent(1)
+        await desk.until(lambda: desk.delivery("kettle-1", number=1).state is DeliveryState.SENT)
+    assert desk.delivery("kettle-1", number=1).transition is Transition.ACKNOWLEDGED
+    assert channel.sent == ["kettle-1"], "that it was acknowledged, and nothing else"
+    assert desk.task() is TaskState.DONE
+
+
+async def test_what_is_still_open_is_not_let_go() -> None:
+    channel = FakeChannel()
+    channel.gate.clear()
+    desk = Desk(channel)
+    await desk.relay.let_go()  # nothing is being told: no harm
+    await desk.queue(alert())
+    async with desk.running():
+        await channel.until_began(1)
+        await desk.relay.let_go()
+        channel.gate.set()
+        await desk.until_state("kettle-1", DeliveryState.SENT)
+
+
+async def test_an_alert_that_was_acknowledged_while_we_were_down_is_not_told_after_the_crash() -> None:
+    channel = FakeChannel()
+    desk = Desk(channel)
+    await desk.queue(alert())
+    stuck = desk.delivery("kettle-1").to(DeliveryState.SENDING, attempts=1)
+    await desk.store.transact(lambda tx: tx.alerts.save_delivery(stuck))
+    await acknowledge(desk, "kettle-1")
+    async with desk.running():
+        await desk.until(lambda: desk.delivery("kettle-1", number=1).state is DeliveryState.SENT)
+    assert desk.delivery("kettle-1").state is DeliveryState.EXPIRED
+    assert channel.sent == ["kettle-1"]
+
+
+async def test_what_became_of_an_alert_waits_for_a_channel_that_is_away_and_comes_after_it() -> None:
+    channel = FakeChannel(troubles=[ChannelUnavailable("away")])
+    desk = Desk(channel)
+    smoke = alert("smoke", priority=Priority.URGENT)
+    await desk.queue(smoke)
+    async with desk.running():
+        await desk.until_state("smoke-1", DeliveryState.PENDING)
+        await desk.until(lambda: desk.delivery("smoke-1").attempts == 1)
+        await acknowledge(desk, "smoke-1")
+        desk.clock.advance(60)
+        desk.relay.retry_now("fake")
+        await desk.until(lambda: desk.delivery("smoke-1", number=1).state is DeliveryState.SENT)
+    assert desk.delivery("smoke-1").state is DeliveryState.EXPIRED
+
+
+async def test_an_urgent_alert_is_told_louder_and_further_until_somebody_takes_note_of_it() -> None:
+    near, far = FakeChannel("voice"), FakeChannel("mqtt", troubles=[AlertRejected("refused")])
+    desk = Desk(near, far)
+    rule = Escalation(every_s=60, times=9, louder_after=1, every_channel_after=2)
+
+    async def next_minute() -> None:
+        await desk.until(lambda: desk.count(DeliveryState.PENDING, DeliveryState.SENDING) == 0)
+        desk.clock.advance(60)
+        now, patience = desk.clock.now(), {"voice": 300.0, "mqtt": 300.0}
+        await desk.store.transact(lambda tx: requests.escalate(tx, now, lambda _priority: patience, lambda _rule: rule))
+        desk.relay.wake()
+
+    await desk.queue(alert("smoke", priority=Priority.URGENT))
+    async with desk.running():
+        for _ in range(3):
+            await next_minute()
+        await desk.until(lambda: desk.count(DeliveryState.PENDING, DeliveryState.SENDING) == 0)
+        await acknowledge(desk, "smoke-1")
+        for _ in range(3):
+            await next_minute()
+    assert [(one.number, one.transition.value, round(one.loudness, 2)) for one in near.messages] == [
+        (0, "alert", 0.0),
+        (1, "repeat", 0.33),
+        (2, "repeat", 0.67),
+        (3, "repeat", 1.0),
+        (4, "acknowledged", 0.0),
+    ]
+    assert [one.number for one in far.messages] == [0, 2, 3, 4], "it had refused the first, and was left alone once"

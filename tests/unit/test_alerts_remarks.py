@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import time
 from typing import Self
 
 from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.remarks import STALE_S, WAITING_MAX, Remarks
 from omni_watch.domain.errors import ChannelUnavailable
+from omni_watch.domain.tasks import WatchWindow
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_observer import FakeObserver
 from tests.unit.test_alerts_voice import FakeSpeaker, FakeVoice
@@ -20,8 +23,15 @@ class Room:
 
     def __init__(self) -> None:
         self.speaker, self.clock, self.observer, self.floor = FakeSpeaker(), FakeClock(), FakeObserver(), Floor()
+        self.quiet = Quiet()
         self.remarks = Remarks(
-            FakeVoice(), self.speaker, self.floor, language="en", clock=self.clock, observer=self.observer
+            FakeVoice(),
+            self.speaker,
+            self.floor,
+            language="en",
+            clock=self.clock,
+            observer=self.observer,
+            quiet=self.quiet,
         )
 
     async def __aenter__(self) -> Self:
@@ -106,3 +116,10 @@ async def test_a_loudspeaker_that_fails_costs_the_remark() -> None:
         room.remarks.offer("kitchen", "A cat.")
         await room.until_dropped(1)
         assert room.dropped == [("kitchen", "unplugged")]
+
+
+async def test_in_quiet_hours_a_companion_says_nothing_and_the_record_says_why() -> None:
+    room = Room()
+    room.quiet.hours = WatchWindow(begins=time(11), ends=time(13))
+    room.remarks.offer("kitchen", "A cat.")
+    assert room.dropped == [("kitchen", "quiet hours, until 13:00 (UTC)")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from omni_watch.alerts.terminal import TerminalChannel, line
+from omni_watch.domain.alerts import Transition
 from omni_watch.domain.errors import ChannelUnavailable
 from tests.fakes.fake_channel import alert, delivery
 from tests.fakes.fake_clock import FakeClock
@@ -45,3 +47,16 @@ async def test_output_that_nobody_reads_any_more_does_not_end_the_program(monkey
     for _ in range(2):
         with pytest.raises(ChannelUnavailable, match="nobody reads our output"):
             await channel.send(told, delivery(told, "terminal"))
+
+
+async def test_what_is_told_again_is_printed_again_and_what_became_of_it_is_not() -> None:
+    output = io.StringIO()
+    channel = TerminalChannel(Console(file=output, width=200), clock=FakeClock())
+    told = alert()
+    first = delivery(told, "terminal")
+    again = replace(first, number=2, transition=Transition.REPEAT)
+    over = replace(first, number=3, transition=Transition.ACKNOWLEDGED)
+    for each in (first, again, again, over):
+        await channel.send(told, each)
+    assert output.getvalue().count("\n") == 2
+    assert "(told again, 2; Tell me when" in output.getvalue()

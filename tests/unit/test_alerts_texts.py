@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_watch.alerts.mandarin import as_pinyin, parts
+from omni_watch.alerts.speakers import raised
 from omni_watch.alerts.wav import Sound, joined
 
 
@@ -72,6 +73,16 @@ def test_a_wav_from_a_pipe_whose_header_lies_about_its_length_is_read_to_its_end
 def test_what_is_no_sound_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="WAV"):
         Sound.from_wav(data)
+
+
+@pytest.mark.parametrize(
+    ("volume", "loudness", "expected"),
+    [(0.4, 0.0, 0.4), (0.4, 0.5, 0.7), (0.4, 1.0, 1.0), (1.0, 0.3, 1.0), (0.0, 1.0, 0.0)],
+)
+def test_louder_goes_up_to_full_volume_but_what_is_set_to_silence_stays_silent(
+    volume: float, loudness: float, expected: float
+) -> None:
+    assert raised(volume, loudness) == pytest.approx(expected)
 
 
 def test_volume_is_scaled_and_clipped() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import time, timedelta
 
 import pytest
 
 from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.voice import REMEMBERED, VoiceChannel, VoiceSettings
-from omni_watch.domain.alerts import Alert, Receipt
+from omni_watch.domain.alerts import Alert, Receipt, Transition
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
 from omni_watch.domain.rules import Language, Priority
+from omni_watch.domain.tasks import WatchWindow
 from tests.fakes.fake_channel import alert, delivery
-from tests.fakes.fake_clock import FakeClock
+from tests.fakes.fake_clock import NOON, FakeClock
 from tests.fakes.fake_observer import FakeObserver
 
 
@@ -38,11 +41,13 @@ class FakeSpeaker:
         self.heard = b""
         self.may_finish = asyncio.Event()
         self.troubles: list[Exception] = []
+        self.loudness: list[float] = []
         self._speaking = 0
         self._moved = asyncio.Condition()
 
-    async def play(self, wav: bytes, label: str) -> str:
+    async def play(self, wav: bytes, label: str, *, loudness: float = 0.0) -> str:
         assert self._speaking == 0, "two voices at once"
+        self.loudness.append(loudness)
         self._speaking += 1
         try:
             await self._note(f"begin {label}")
@@ -77,7 +82,10 @@ class FakeSpeaker:
 class Room:
     def __init__(self) -> None:
         self.speaker, self.clock, self.observer = FakeSpeaker(), FakeClock(), FakeObserver()
-        self.channel = VoiceChannel(FakeVoice(), self.speaker, clock=self.clock, observer=self.observer)
+        self.quiet = Quiet()
+        self.channel = VoiceChannel(
+            FakeVoice(), self.speaker, clock=self.clock, observer=self.observer, quiet=self.quiet
+        )
 
     def say(self, told: Alert, lasting_s: float = 60.0) -> asyncio.Task[Receipt]:
         return asyncio.create_task(self.channel.send(told, delivery(told, "voice", lasting_s=lasting_s)))
@@ -222,7 +230,7 @@ async def test_nobody_speaks_after_the_channel_was_closed() -> None:
 async def test_while_the_house_is_to_be_quiet_only_what_is_urgent_is_said() -> None:
     room = Room()
     room.speaker.may_finish.set()
-    room.channel.quiet_until = room.clock.now() + timedelta(minutes=5)
+    room.quiet.until = room.clock.now() + timedelta(minutes=5)
 
     with pytest.raises(AlertRejected, match="asked to be quiet until"):
         await room.say(normal)
@@ -234,3 +242,48 @@ async def test_while_the_house_is_to_be_quiet_only_what_is_urgent_is_said() -> N
         f"begin {smoke.id}",
         f"begin {normal.id}",
     ]
+
+
+async def test_what_is_told_again_is_said_again_and_louder_but_the_same_message_only_once() -> None:
+    room = Room()
+    room.speaker.may_finish.set()
+    first = delivery(smoke, "voice")
+    again = replace(first, number=1, transition=Transition.REPEAT, loudness=0.5)
+    for each in (first, again, again):
+        await room.channel.send(smoke, each)
+    assert room.speaker.log == ["begin smoke-1", "end smoke-1", "begin smoke-1-repeat1", "end smoke-1-repeat1"]
+    assert room.speaker.loudness == [0.0, 0.5]
+
+
+async def test_what_became_of_an_alert_is_not_said_aloud() -> None:
+    room = Room()
+    over = replace(delivery(smoke, "voice"), number=1, transition=Transition.ACKNOWLEDGED)
+    assert (await room.channel.send(smoke, over)).detail == "not said aloud"
+    assert room.speaker.log == []
+
+
+async def test_in_quiet_hours_only_what_is_urgent_is_said_also_of_what_waited_for_its_turn() -> None:
+    room = Room()
+    room.quiet.hours = WatchWindow(begins=time(13), ends=time(14, 30), zone="Europe/Berlin")  # an hour ahead of UTC
+    with pytest.raises(AlertRejected, match=r"quiet hours, until 14:30 \(Europe/Berlin\)"):
+        await room.say(normal)
+
+    room.quiet.hours = WatchWindow(begins=time(14), ends=time(15), zone="Europe/Berlin")
+    urgent, waiting = room.say(smoke), room.say(other, lasting_s=9999)
+    await room.speaker.until("begin smoke-1")
+    room.clock.advance(3600)
+    room.speaker.may_finish.set()
+    await urgent
+    with pytest.raises(AlertRejected, match="quiet hours"):
+        await waiting
+    assert room.speaker.log == ["begin smoke-1", "end smoke-1"]
+
+
+def test_a_person_s_wish_and_the_hours_of_the_house_both_keep_it_quiet() -> None:
+    quiet = Quiet(hours=WatchWindow(begins=time(22), ends=time(7)))
+    assert quiet.why(NOON) is None
+    quiet.until = NOON + timedelta(minutes=1)
+    assert "asked to be quiet" in (quiet.why(NOON) or "")
+    assert quiet.why(NOON + timedelta(minutes=1)) is None
+    assert "quiet hours, until 07:00" in (quiet.why(NOON + timedelta(hours=11)) or "")
+    assert quiet.why(NOON + timedelta(hours=19)) is None

@@ -14,9 +14,10 @@ import pytest
 from rich.console import Console
 
 from omni_watch.app.doctor import Finding
+from omni_watch.app.told import Told
 from omni_watch.cli import run_command
 from omni_watch.cli.shell import Shell
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, Course, Delivery, DeliveryState, Transition
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import ConfigError, FeedError, StoreError
 from omni_watch.domain.rules import Priority, Repeat
@@ -287,7 +288,10 @@ class TestAlerts:
         sent = Delivery(
             alert_id=alert.id, channel="mqtt", state=DeliveryState.SENT, attempts=1, due_at=NOON, expires_at=expires_at
         )
-        terminal.house.told.append((alert, [sent, replace(sent, channel="voice", state=DeliveryState.EXPIRED)]))
+        again = replace(sent, number=1, transition=Transition.REPEAT)
+        missed = replace(sent, channel="voice", state=DeliveryState.EXPIRED)
+        course = Course(alert_id=alert.id, repeats=1)
+        terminal.house.told.append(Told(alert=alert, course=course, deliveries=(sent, missed, again)))
 
     def test_alerts_are_listed_in_local_time_with_what_became_of_them(self, terminal: Terminal) -> None:
         self.tell(terminal)
@@ -296,7 +300,8 @@ class TestAlerts:
 
         assert "2026-11-22 13:00:00" in out
         assert "The kettle is full." in out
-        assert "mqtt sent, voice expired" in out
+        assert "open" in out
+        assert "mqtt sent ×2, voice expired" in out
         assert "93%" in out
 
     def test_alerts_for_a_script_carry_everything(self, terminal: Terminal) -> None:
@@ -305,7 +310,20 @@ class TestAlerts:
         (alert,) = terminal.type("alerts", "list", "--task", "kettle", "--json").document["alerts"]
 
         assert alert["decided_at"] == "2026-11-22T12:00:00.000Z"
-        assert [delivery["state"] for delivery in alert["deliveries"]] == ["sent", "expired"]
+        assert [delivery["state"] for delivery in alert["deliveries"]] == ["sent", "expired", "sent"]
+        assert [delivery["transition"] for delivery in alert["deliveries"]] == ["alert", "alert", "repeat"]
+        assert (alert["state"], alert["repeats"], alert["closed_by"]) == ("open", 1, None)
+
+    @pytest.mark.parametrize("words", [("alerts", "ack"), ("alerts", "ack", "task1-1"), ("task", "ack", "kettle")])
+    def test_an_alert_is_acknowledged_and_said_to_be(self, terminal: Terminal, words: tuple[str, ...]) -> None:
+        self.tell(terminal)
+
+        assert terminal.type(*words).out == "task1-1  The kettle is full.  acknowledged by cli\n"
+        (alert,) = terminal.type(*words, "--json").document["alerts"]
+        assert (alert["state"], alert["closed_by"]) == ("acknowledged", "cli")
+
+    def test_what_was_never_told_cannot_be_acknowledged(self, terminal: Terminal) -> None:
+        assert terminal.type("alerts", "ack", "k9-1").code == 1
 
     def test_companions_can_be_asked_to_be_quiet(self, terminal: Terminal) -> None:
         assert terminal.type("quiet").out == "Quiet. Alerts will still be told.\n"

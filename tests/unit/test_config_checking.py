@@ -130,6 +130,13 @@ WRONG = {
     feed('video = "rtsp://anna:pw@cam/1"\nuser = "anna"'): (
         "feeds.porch.user: the address in video has a user already; keep one of the two"
     ),
+    '[voice]\nquiet_hours = "22-7"': (
+        "voice.quiet_hours: found '22-7'; expected hours of the day like \"22:00-07:00\""
+    ),
+    '[voice]\nquiet_hours = "22:00-22:00"': (
+        "voice.quiet_hours: found '22:00-22:00'; expected hours of the day like \"22:00-07:00\""
+    ),
+    "[escalation]\nevery_s = 0": "escalation.every_s: found 0; expected seconds, from 1 to 86400",
     feed('password_file = "p"\nvideo = "rtsp://cam/1"'): (
         "feeds.porch.password_file: set without user; give the user too"
     ),
@@ -223,3 +230,17 @@ def test_systemd_credentials_come_before_the_files_own_folder(tmp_path: Path) ->
     checked = ConfigFile.check({"mqtt": {"user": "anna", "password_file": "mqtt_password"}}, place)
 
     assert checked.mqtt.password_file == str(credentials / "mqtt_password")
+
+
+def test_a_credential_that_may_not_be_read_is_a_problem_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)  # root, as whom tests may run, is refused nothing
+    monkeypatch.setattr(Path, "read_text", refuse)
+    place = Place(folder=tmp_path, home=tmp_path, credentials=tmp_path / "credentials")
+
+    with pytest.raises(ConfigError, match=r"mqtt.password_file: cannot read .*/credentials/pw: Permission denied"):
+        ConfigFile.check({"mqtt": {"user": "anna", "password_file": "pw"}}, place)

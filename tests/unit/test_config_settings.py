@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tomllib
+from datetime import time
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +20,8 @@ from omni_watch.config.checking import ConfigFile
 from omni_watch.config.settings import Settings, host_slug, read_settings, settings_as_shown, usual_places
 from omni_watch.domain.addresses import hide_credentials
 from omni_watch.domain.errors import ConfigError
+from omni_watch.domain.rules import Escalation
+from omni_watch.domain.tasks import WatchWindow
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config.example.toml"
 
@@ -203,6 +206,18 @@ def test_what_config_show_prints_has_exactly_the_files_own_keys(tmp_path: Path) 
     in_file["mqtt"] = in_file["mqtt"] - {"password_file"} | {"password"}
 
     assert {name: set(table) for name, table in shown.items() if name != "feeds"} == in_file
+
+
+def test_quiet_hours_are_those_of_the_house_s_own_time(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[house]\nzone = "Asia/Shanghai"\n[voice]\nquiet_hours = "22:30 - 7:00"\n')
+    with pytest.raises(ConfigError, match="quiet_hours"):
+        read_settings(config, environment={})
+    config.write_text('[house]\nzone = "Asia/Shanghai"\n[voice]\nquiet_hours = "22:30 - 07:00"\n')
+    settings = read_settings(config, environment={"HOME": str(tmp_path)})
+    assert settings.voice.quiet_hours == WatchWindow(begins=time(22, 30), ends=time(7), zone="Asia/Shanghai")
+    assert settings_as_shown(settings)["voice"]["quiet_hours"] == "22:30-07:00"
+    assert settings.escalation == Escalation()
 
 
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from omni_watch.domain.alerts import AlertState
 from omni_watch.domain.rhythms import WORKDAYS, OnDays, Reminder
-from omni_watch.domain.rules import Repeat
+from omni_watch.domain.rules import Escalation, Priority, Repeat
 from omni_watch.domain.tasks import TaskState, WatchWindow
 from omni_watch.watch import requests
 from omni_watch.watch.conversing import ANSWER_WITHIN, Talking, note_of, talking_of
+from omni_watch.watch.ports import Transaction
 from omni_watch.watch.requests import LIVE_MAX
 from tests.fakes.hearing import ZONE
-from tests.fakes.talking_house import HOUSEHOLD, TalkingHouse, at
+from tests.fakes.talking_house import HOUSEHOLD, TalkingHouse, at, patience
 from tests.fakes.values import a_task
 
 KETTLE, DOG, LIFT = (
@@ -310,9 +313,69 @@ def test_note_taken_ends_what_is_still_to_be_told(house: TalkingHouse) -> None:
     house.say(KETTLE)
     house.happen("kettle")
 
-    assert house.say("got it").text == "Okay."
+    assert house.say("got it").text == "Okay, noted: The kettle is full."
     house.now += timedelta(minutes=5)
     assert house.say("got it").deed == "nothing", "by then it is said to somebody else"
+
+
+def urgent(house: TalkingHouse, word: str) -> None:
+    """The live task of that word becomes an urgent one."""
+    task = next(task for task in house.live if word in task.text)
+    house.store.transact(lambda tx: requests.change(tx, replace(task, priority=Priority.URGENT)))
+
+
+def state_of_alerts(house: TalkingHouse) -> dict[str, AlertState]:
+    def work(tx: Transaction) -> dict[str, AlertState]:
+        courses = ((alert, tx.alerts.course(alert.id)) for alert in tx.alerts.recent())
+        return {alert.text: course.state for alert, course in courses if course is not None}
+
+    return house.store.transact(work)
+
+
+def test_of_several_open_alerts_the_urgent_one_is_meant_then_the_one_told_last(busy: TalkingHouse) -> None:
+    urgent(busy, "dog")
+    busy.happen("dog")
+    busy.happen("kettle")
+
+    assert "dog" in busy.say("got it").text
+    assert "kettle" in busy.say("got it").text
+    assert set(state_of_alerts(busy).values()) == {AlertState.ACKNOWLEDGED}
+    assert "kettle" in busy.say("dismiss the alert").text, "again is no mistake"
+
+
+def test_an_alert_that_was_told_again_just_now_can_be_noted_however_long_ago_it_began(busy: TalkingHouse) -> None:
+    urgent(busy, "dog")
+    busy.happen("dog")
+    busy.now += timedelta(minutes=5)
+    assert busy.say("got it").deed == "nothing"
+
+    usual = Escalation()
+    (again,) = busy.store.transact(lambda tx: requests.escalate(tx, busy.now, patience, lambda _rule: usual))
+    assert again[1].repeats == 1
+    busy.now += timedelta(seconds=20)
+    assert busy.say("got it").is_done
+    assert set(state_of_alerts(busy).values()) == {AlertState.ACKNOWLEDGED}
+
+
+def test_what_is_over_already_is_said_to_be(house: TalkingHouse) -> None:
+    house.say(KETTLE)
+    house.happen("kettle")
+    house.now += timedelta(hours=2)
+    house.store.transact(lambda tx: requests.escalate(tx, house.now, patience, lambda _rule: Escalation()))
+
+    reply = house.say("dismiss the alert")
+    assert (reply.text, reply.is_done) == ("That one is over already: The kettle is full.", False)
+    assert house.say("关闭提醒").text == "那条已经结束了：The kettle is full."
+
+
+def test_an_urgent_alert_that_is_to_be_told_again_later_is_silent_until_then(busy: TalkingHouse) -> None:
+    urgent(busy, "dog")
+    busy.happen("dog")
+    busy.happen("kettle")
+    assert busy.say("remind me again in ten minutes").is_done
+    states = state_of_alerts(busy)
+    assert [states[text] for text in states if "dog" in text] == [AlertState.SNOOZED]
+    assert [states[text] for text in states if "kettle" in text] == [AlertState.OPEN]
 
 
 def test_tell_me_again_later_tells_again_even_what_was_for_once(house: TalkingHouse) -> None:
@@ -367,6 +430,16 @@ def test_quiet(house: TalkingHouse) -> None:
 
     assert house.say("you can talk again").text == "Okay. I'm speaking again."
     assert house.store.transact(lambda tx: requests.quiet_until(tx, house.now)) is None
+
+
+def test_in_quiet_hours_leave_to_speak_is_answered_with_what_will_be_said_all_the_same(house: TalkingHouse) -> None:
+    local = house.now.astimezone(ZoneInfo(ZONE)).time()
+    hours = WatchWindow(begins=local.replace(second=0), ends=local.replace(hour=local.hour + 2), zone=ZONE)
+    house.household = replace(HOUSEHOLD, quiet_hours=hours)
+
+    assert "quiet hours, until" in house.say("you can talk again").text
+    house.now += timedelta(hours=2)
+    assert house.say("you can talk again").text == "Okay. I'm speaking again."
 
 
 # --- reminders ---

@@ -22,14 +22,26 @@ from omni_watch.app.doctor import (
     check_disk,
     check_engine,
     check_feed,
+    check_metrics,
     check_models,
+    check_secrets,
+    check_services,
     check_speaker,
     check_state_dir,
+    check_voices,
     diagnose,
 )
 from omni_watch.app.engines import Choice
+from omni_watch.app.service import Service, find_services
 from omni_watch.cabinet import Standing, State
-from omni_watch.config.settings import FeedSettings, MqttSettings, Settings, VoiceSettings, read_settings
+from omni_watch.config.settings import (
+    FeedSettings,
+    MetricsSettings,
+    MqttSettings,
+    Settings,
+    VoiceSettings,
+    read_settings,
+)
 from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
 from omni_watch.store.care import Health
 from omni_watch.telemetry.clock import is_synchronised
@@ -134,6 +146,37 @@ class TestSpeaker:
     @pytest.mark.parametrize("voice", [replace(VOICE, enabled=False), replace(VOICE, output="off")])
     def test_a_speaker_that_is_not_wanted_is_not_asked(self, voice: VoiceSettings) -> None:
         assert check_speaker(voice, failing(AssertionError("asked"))).ok is None
+
+
+class TestVoices:
+    VOICE = VoiceSettings(folder=Path("/spoken"))
+
+    def found(self, language: str, english: Sequence[str], chinese: Sequence[str]) -> Finding:
+        return check_voices(self.VOICE, language, lambda: {"en": english, "zh": chinese})
+
+    def test_natural_voices_need_nothing_done(self) -> None:
+        assert self.found("en", ["piper", "espeak-ng"], ["kokoro", "espeak-ng"]) == Finding(
+            "voices", True, "English: piper, then espeak-ng; Chinese: kokoro, then espeak-ng"
+        )
+
+    def test_a_language_with_the_plain_voice_only_works_and_is_told_what_would_be_better(self) -> None:
+        found = self.found("en", ["espeak-ng"], ["espeak-ng"])
+
+        assert found.ok is True
+        assert "natural English voice: pip install piper-tts" in found.do
+        assert "natural Chinese voice: omni-watch models pull" in found.do
+
+    def test_a_house_whose_own_language_nobody_speaks_is_mute(self) -> None:
+        assert self.found("en", ["piper"], []).ok is True
+        assert self.found("zh", ["piper"], []) == Finding(
+            "voices", False, "English: piper; Chinese: nobody", "apt install espeak-ng"
+        )
+
+    def test_a_damaged_model_is_told(self) -> None:
+        assert check_voices(self.VOICE, "en", failing(ModelError("voice-en has other bytes"))).ok is False
+
+    def test_a_house_that_does_not_speak_needs_none(self) -> None:
+        assert check_voices(replace(self.VOICE, output="off"), "en", failing(AssertionError("asked"))).ok is None
 
 
 class TestBroker:
@@ -282,16 +325,134 @@ class TestEngine:
         assert check_engine(failing(ModelError("/models/x is no folder"))).ok is False
 
 
+RUNNING = Service(
+    scope="system",
+    state="active",
+    is_enabled=True,
+    is_stale=False,
+    restarts=0,
+    result="success",
+    exit_status=0,
+    status="watching 2 feeds for 3 tasks",
+)
+
+
+class TestService:
+    def found(self, **changes: Any) -> list[Finding]:
+        return list(check_services(lambda: [replace(RUNNING, **changes)]))
+
+    def test_one_that_runs_says_what_it_does(self) -> None:
+        assert self.found() == [Finding("service", True, "watching 2 feeds for 3 tasks")]
+
+    def test_one_that_had_to_be_started_anew_says_where_to_look(self) -> None:
+        assert "started anew 2 times, see journalctl -u omni-watch -n 50" in self.found(restarts=2)[0].what
+
+    @pytest.mark.parametrize(
+        ("changes", "what", "do"),
+        [
+            ({"exit_status": 78, "result": "exit-code"}, "the configuration is wrong", "omni-watch config check"),
+            ({"exit_status": 6, "result": "watchdog"}, "fell silent", "journalctl -u omni-watch -n 50"),
+            ({"exit_status": 1, "result": "exit-code"}, "failed (exit-code, exit 1)", "journalctl -u omni-watch -n 50"),
+        ],
+    )
+    def test_one_that_failed_says_why_and_what_to_do(self, changes: dict[str, Any], what: str, do: str) -> None:
+        (found,) = self.found(state="failed", **changes)
+
+        assert found.ok is False
+        assert what in found.what
+        assert found.do == do
+
+    def test_one_that_does_not_run_is_a_failure_only_where_it_is_wanted(self) -> None:
+        assert self.found(state="inactive")[0].ok is False
+        assert self.found(state="inactive", is_enabled=False)[0].ok is None
+
+    def test_what_would_surprise_later_is_told_now(self) -> None:
+        found = self.found(scope="user", is_stale=True, is_enabled=False, lingers=False)
+
+        assert [each.do for each in found] == [
+            "",
+            "systemctl --user daemon-reload",
+            "systemctl --user enable omni-watch",
+            "loginctl enable-linger",
+        ]
+
+    def test_none_is_no_failure(self) -> None:
+        (not_installed,) = check_services(list)
+        (no_systemd,) = check_services(lambda: None)
+
+        assert not_installed.ok is no_systemd.ok is None
+
+    def test_systemd_is_asked_for_both_kinds(self) -> None:
+        lines = ("LoadState=loaded", "ActiveState=failed", "UnitFileState=enabled", "NRestarts=3", "Result=watchdog")
+        shown = "\n".join([*lines, "ExecMainStatus=6", ""])
+        answers = {"--system": shown, "--user": "LoadState=not-found\n"}
+
+        assert find_services(lambda command: answers[command[1]]) == [
+            replace(RUNNING, state="failed", restarts=3, result="watchdog", exit_status=6, status="")
+        ]
+
+    def test_where_no_systemd_is_nobody_manages_services(self) -> None:
+        assert find_services(failing(FileNotFoundError("systemctl"))) is None
+
+    def test_a_session_without_lingering_is_noticed(self) -> None:
+        def run(command: Sequence[str]) -> str:
+            scopes = {"--system": "LoadState=not-found", "--user": "LoadState=loaded\nActiveState=active"}
+            return "no\n" if command[0] == "loginctl" else scopes[command[1]]
+
+        found = find_services(run)
+
+        assert found is not None
+        assert [(each.scope, each.lingers) for each in found] == [("user", False)]
+
+
+class TestSecretsAndNumbers:
+    def test_secrets_that_everybody_may_read_are_a_failure(self, tmp_path: Path) -> None:
+        (tmp_path / "credentials").mkdir()
+        secret = tmp_path / "credentials" / "mqtt_password"
+        secret.write_text("quite secret")
+        secret.chmod(0o644)
+
+        (found,) = check_secrets(tmp_path / "config.toml")
+        assert (found.ok, found.do) == (False, f"chmod o= {secret}")
+        assert "quite" not in found.what
+
+        secret.chmod(0o640)
+        (found,) = check_secrets(tmp_path / "config.toml")
+        assert found.ok
+
+    def test_without_secrets_there_is_nothing_to_say(self, tmp_path: Path) -> None:
+        assert list(check_secrets(tmp_path / "config.toml")) == []
+        assert list(check_secrets(None)) == []
+
+    def test_a_port_that_another_has_is_told(self) -> None:
+        metrics = MetricsSettings(enabled=True)
+
+        (found,) = check_metrics(
+            metrics, failing(OSError(errno.EADDRINUSE, "Address already in use")), is_running=False
+        )
+        assert found.ok is False
+        assert found.what == "127.0.0.1:9469: Address already in use"
+
+        (found,) = check_metrics(metrics, lambda metrics, is_running: "shown", is_running=True)
+        assert found.ok
+
+    def test_numbers_that_nobody_wants_are_not_mentioned(self) -> None:
+        assert list(check_metrics(MetricsSettings(), failing(OSError()), is_running=False)) == []
+
+
 class TestExamination:
     def probes(self, devices: Sequence[FakeProbe] = ()) -> Probes:
         return Probes(
             devices=lambda feed: devices,
             speaker=lambda voice: "USB Audio",
+            voices=lambda: {"en": ["piper", "espeak-ng"], "zh": ["kokoro", "espeak-ng"]},
             broker=lambda mqtt: "MQTT 5",
             models=lambda: [standing("a")],
             engine=lambda: Choice("embedded", "model.path names no checkpoint"),
             database=lambda path: health(),
             free_bytes=lambda folder: ROOM_NEEDED,
+            services=list,
+            metrics=lambda metrics, is_running: "shown",
             is_clock_kept=lambda: True,
             now=lambda: NOON,
         )
@@ -310,10 +471,12 @@ class TestExamination:
             "disk",
             "database",
             "clock",
+            "service",
             "feed porch",
             "feed hall",
             "broker",
             "speaker",
+            "voices",
             "models",
             "engine",
         ]

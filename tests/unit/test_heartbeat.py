@@ -138,7 +138,7 @@ async def test_an_alert_is_committed_with_its_task_and_one_delivery_per_channel_
     shelves = house.store.shelves
     assert shelves.alerts == {"k3-1": alert}
     assert shelves.tasks["k3"].state is TaskState.FIRED
-    assert sorted(channel for _, channel in shelves.deliveries) == ["mqtt", "voice"]
+    assert sorted(channel for _, channel, _ in shelves.deliveries) == ["mqtt", "voice"]
     assert alert.condition_at == house.clock.now() - timedelta(seconds=1.5)
 
 

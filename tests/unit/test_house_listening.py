@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from omni_watch.alerts.answers import STALE_S, Answers
 from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.wav import Sound
+from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.listening import WAITING_MAX, HeardFile, Listening
 from omni_watch.app.talking import Conversation
 from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
@@ -23,7 +25,7 @@ from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_observer import FakeObserver
 from tests.fakes.fake_store import FakeStore
 from tests.fakes.talking_house import HOUSEHOLD
-from tests.unit.test_alerts_voice import FakeSpeaker, FakeVoice
+from tests.unit.test_alerts_voice import FakeSpeaker
 
 WAIT_S = 10.0  # only ever used up by a defect
 
@@ -72,18 +74,37 @@ class FakeEars:
         self._deliver(SpeechBegan(feed="kitchen", at_s=1000.0))
 
 
+class FakeVoice:
+    """Implements `StreamingVoice`; the sound of a text is its letters."""
+
+    def __init__(self) -> None:
+        self.expected: list[Language] = []
+
+    async def stream(self, text: str, language: Language) -> AsyncGenerator[Sound, None]:
+        for sentence in text.split(". "):
+            yield Sound(sentence.encode("utf-16-le"), 16_000)
+
+    def warm(self, language: Language) -> None:
+        self.expected.append(language)
+
+
 class Home:
     """A listening house on fakes."""
 
     def __init__(self, keep: HeardFile | None = None) -> None:
         self.ears, self.store, self.speaker, self.clock = FakeEars(), FakeStore(), FakeSpeaker(), FakeClock()
-        self.observer, self.floor, self.changes = FakeObserver(), Floor(), 0
+        self.observer, self.changes = FakeObserver(), 0
         self.conversation = Conversation(self.store, HOUSEHOLD)
-        answers = Answers(FakeVoice(), self.speaker, self.floor, clock=self.clock, observer=self.observer)
+        self.voice = FakeVoice()
+        self.giving_way = GivingWay(clock=self.clock, observer=self.observer)
+        self.giving_way.barge_in.cleaned.add("kitchen")  # a microphone of this machine
+        self.floor = self.giving_way.floor
+        answers = Answers(self.voice, self.speaker, self.floor, clock=self.clock, observer=self.observer)
         self.listening = Listening(
             self.ears,
             self.conversation,
             answers,
+            self.giving_way,
             clock=self.clock,
             observer=self.observer,
             on_change=self._changed,
@@ -123,6 +144,7 @@ async def test_what_is_asked_for_is_done_and_answered() -> None:
         await home.speaker.until("end answer")
         (task,) = home.tasks
         assert (task.rule, task.set_by, home.changes) == ("dog_barking", "voice", 1)
+        assert "I'll tell you" in home.speaker.heard.decode("utf-16-le")
         assert await home.understood(1) == ["add"]
 
 
@@ -134,6 +156,7 @@ async def test_what_is_no_request_does_nothing_and_gets_no_answer() -> None:
         await home.speaker.until("begin answer")
         assert await home.understood(1) == ["add"]
         assert home.speaker.log == ["begin answer"]
+        assert home.voice.expected == ["en"], "somebody began to speak"
 
 
 async def test_a_less_likely_reading_is_taken_when_only_that_is_a_request() -> None:
@@ -175,6 +198,15 @@ async def test_the_seconds_for_an_answer_begin_when_our_question_was_heard() -> 
         home.ears.say("The dog", at_s=home.clock.monotonic() + 3)
         assert (await home.understood(4))[-1] == "cancel"
         assert [task.state for task in home.tasks] == [TaskState.CANCELLED, TaskState.ARMED]
+
+
+async def test_what_we_say_ourselves_is_no_request() -> None:
+    async with Home() as home:
+        home.giving_way.barge_in.speaking("Tell me when the dog barks", "en", home.clock.monotonic())
+        home.ears.say("Tell me when the dog barks", at_s=home.clock.monotonic())
+        home.giving_way.barge_in.silent(home.clock.monotonic() + 2)
+        home.ears.say("What are you watching", at_s=home.clock.monotonic() + 60)
+        assert await home.understood(1) == ["list"]
 
 
 async def test_a_store_that_takes_nothing_is_said() -> None:

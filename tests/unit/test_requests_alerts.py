@@ -202,8 +202,11 @@ def test_a_task_is_not_given_up_while_a_later_alert_may_still_be_told(store: Dat
 def test_a_cancelled_task_stays_cancelled_when_its_last_alert_arrives(store: Database) -> None:
     store.transact(lambda tx: tx.tasks.add(a_task()))
     alert = fire(store)
-    store.transact(lambda tx: requests.cancel(tx, "kettle01"))
-    assert end(store, alert, "mqtt", SENT) is None
+    (mqtt, _) = store.transact(lambda tx: tx.alerts.deliveries(alert.id))
+    sending = mqtt.to(DeliveryState.SENDING)
+    store.transact(lambda tx: requests.after_delivery(tx, alert, sending, NOON))
+    store.transact(lambda tx: requests.cancel(tx, "kettle01", by="cli", now=NOON))
+    assert store.transact(lambda tx: requests.after_delivery(tx, alert, sending.to(SENT), NOON)) is None
     assert the_task(store).state is TaskState.CANCELLED
 
 
@@ -224,7 +227,7 @@ def test_whatever_happens_a_fired_task_always_has_a_delivery_that_will_move_it(
         for second, (step, choice) in enumerate(sequence):
             at_s = 5.0 * second
             _one_step(store, step, choice, at_s, alerts)
-            waiting = store.transact(lambda tx: tx.alerts.unfinished("kettle01"))
+            waiting = store.transact(lambda tx: tx.alerts.untold("kettle01"))
             task = the_task(store)
             assert task.state is not TaskState.FIRED or waiting > 0
             assert task.fired_count == len(alerts)

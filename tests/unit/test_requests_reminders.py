@@ -111,10 +111,10 @@ def test_a_cancelled_paused_or_snoozed_reminder_is_not_said(store: Database) -> 
     store.transact(lambda tx: requests.pause(tx, task.id))
     assert ring(store, AT) == ()
     store.transact(lambda tx: requests.resume(tx, task.id))
-    store.transact(lambda tx: requests.snooze(tx, task.id, until=AT + timedelta(minutes=5), now=AT))
+    store.transact(lambda tx: requests.snooze(tx, task.id, until=AT + timedelta(minutes=5), by="cli", now=AT))
     assert ring(store, AT) == ()
     assert len(ring(store, AT + timedelta(minutes=5))) == 1
-    store.transact(lambda tx: requests.cancel(tx, task.id))
+    store.transact(lambda tx: requests.cancel(tx, task.id, by="cli", now=AT))
     assert ring(store, AT + timedelta(days=3)) == ()
 
 
@@ -153,7 +153,7 @@ def test_what_is_said_and_when_can_be_changed_but_not_what_is_waited_for(store: 
         store.transact(lambda tx: requests.change(tx, replace(task, text="tell me when the bath is full")))
     with pytest.raises(RequestError, match="no words"):
         store.transact(lambda tx: requests.change(tx, replace(task, message=" ")))
-    store.transact(lambda tx: requests.cancel(tx, task.id))
+    store.transact(lambda tx: requests.cancel(tx, task.id, by="cli", now=AT))
     with pytest.raises(RequestError, match="cancelled"):
         store.transact(lambda tx: requests.change(tx, changed))
 
@@ -175,30 +175,28 @@ def test_what_a_person_has_noted_no_channel_need_tell(store: Database) -> None:
     alert = alerted(store)
     tell(store, alert, NOON + timedelta(seconds=2))
 
-    store.transact(lambda tx: requests.acknowledge(tx, alert.id, NOON + timedelta(seconds=3)))
+    store.transact(lambda tx: requests.acknowledge(tx, alert.id, by="cli", now=NOON + timedelta(seconds=3)))
 
     assert states(store, alert) == [DeliveryState.SENT, DeliveryState.EXPIRED]
     assert the_task(store, "kettle01").state is TaskState.COOLING
-    store.transact(lambda tx: requests.acknowledge(tx, alert.id, NOON + timedelta(seconds=4)))
+    store.transact(lambda tx: requests.acknowledge(tx, alert.id, by="cli", now=NOON + timedelta(seconds=4)))
     with pytest.raises(RequestError, match="no alert"):
-        store.transact(lambda tx: requests.acknowledge(tx, "unknown", NOON))
+        store.transact(lambda tx: requests.acknowledge(tx, "unknown", by="cli", now=NOON))
 
 
 def test_noting_what_no_channel_has_told_yet_is_being_told(store: Database) -> None:
     alert = alerted(store)
 
-    store.transact(lambda tx: requests.acknowledge(tx, alert.id, NOON + timedelta(seconds=3)))
+    store.transact(lambda tx: requests.acknowledge(tx, alert.id, by="cli", now=NOON + timedelta(seconds=3)))
 
     assert states(store, alert) == [DeliveryState.EXPIRED, DeliveryState.EXPIRED]
     assert the_task(store, "kettle01").state is TaskState.COOLING
 
 
-def test_what_is_withdrawn_is_not_told_any_more(store: Database) -> None:
+def test_what_is_cancelled_is_not_told_any_more(store: Database) -> None:
     alert = alerted(store)
-    store.transact(lambda tx: requests.cancel(tx, "kettle01"))
+    store.transact(lambda tx: requests.cancel(tx, "kettle01", by="cli", now=AT))
 
-    assert store.transact(lambda tx: requests.withdraw(tx, "kettle01", NOON)) == 2
-    assert store.transact(lambda tx: requests.withdraw(tx, "kettle01", NOON)) == 0
     assert states(store, alert) == [DeliveryState.EXPIRED, DeliveryState.EXPIRED]
     assert the_task(store, "kettle01").state is TaskState.CANCELLED
 

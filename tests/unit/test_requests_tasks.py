@@ -90,7 +90,7 @@ def test_there_is_a_most_of_live_tasks_and_ended_ones_do_not_count(store: Databa
         keep(store, a_task(f"ended{number}", state=TaskState.DONE))
     with pytest.raises(RequestError, match="64 tasks are being watched"):
         store.transact(lambda tx: requests.add_task(tx, task=a_task("onemore")))
-    store.transact(lambda tx: requests.cancel(tx, "task7"))
+    store.transact(lambda tx: requests.cancel(tx, "task7", by="cli", now=NOON))
     store.transact(lambda tx: requests.add_task(tx, task=a_task("onemore")))
 
 
@@ -138,10 +138,10 @@ def test_an_id_that_is_taken_is_refused(store: Database) -> None:
 
 Change = Callable[[Database], Task]
 CHANGES: dict[str, Change] = {
-    "cancel": lambda store: store.transact(lambda tx: requests.cancel(tx, "kettle01")),
+    "cancel": lambda store: store.transact(lambda tx: requests.cancel(tx, "kettle01", by="cli", now=NOON)),
     "pause": lambda store: store.transact(lambda tx: requests.pause(tx, "kettle01")),
     "resume": lambda store: store.transact(lambda tx: requests.resume(tx, "kettle01")),
-    "snooze": lambda store: store.transact(lambda tx: requests.snooze(tx, "kettle01", until=LATER, now=NOON)),
+    "snooze": lambda store: store.transact(lambda tx: requests.snooze(tx, "kettle01", until=LATER, by="cli", now=NOON)),
 }
 AFTER = {
     "cancel": dict.fromkeys((*LIVE, TaskState.CANCELLED), TaskState.CANCELLED),
@@ -191,7 +191,7 @@ def test_resuming_also_ends_a_snooze(store: Database) -> None:
 def test_a_snooze_into_the_past_is_refused(store: Database) -> None:
     keep(store, a_task())
     with pytest.raises(RequestError, match="in the past"):
-        store.transact(lambda tx: requests.snooze(tx, "kettle01", until=NOON, now=NOON))
+        store.transact(lambda tx: requests.snooze(tx, "kettle01", until=NOON, by="cli", now=NOON))
 
 
 @pytest.fixture

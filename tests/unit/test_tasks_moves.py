@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_watch.domain.alerts import DELIVERY_MOVES, DeliveryState
+from omni_watch.domain.alerts import ALERT_MOVES, DELIVERY_MOVES, AlertState, Course, DeliveryState, Transition
 from omni_watch.domain.rules import Repeat
 from omni_watch.domain.tasks import ENDED, LIVE, TASK_MOVES, TaskState, WatchWindow
 from tests.fakes.fake_clock import NOON
@@ -66,6 +66,24 @@ def test_a_delivery_moves_as_its_table_says_and_in_no_other_way(before: Delivery
     else:
         with pytest.raises(ValueError, match="cannot become"):
             delivery.to(after)
+
+
+@pytest.mark.parametrize(("before", "after"), list(product(AlertState, AlertState)))
+def test_an_alert_ends_once_and_keeps_when_and_by_whom(before: AlertState, after: AlertState) -> None:
+    course = Course(alert_id="kettle01-1", state=before)
+    if before is AlertState.OPEN and after is not AlertState.OPEN:
+        ended = course.to(after, at=NOON, by="voice")
+        assert (ended.state, ended.closed_at, ended.closed_by) == (after, NOON, "voice")
+        assert not ended.is_open
+    else:
+        with pytest.raises(ValueError, match=f"is {before.value} and cannot become {after.value}"):
+            course.to(after, at=NOON, by="voice")
+
+
+def test_what_is_told_of_an_alert_has_a_name_for_each_way_it_may_end() -> None:
+    assert set(ALERT_MOVES) == set(AlertState)
+    ends = {state.value for state in AlertState if state is not AlertState.OPEN}
+    assert {transition.value for transition in Transition if not transition.is_telling} == ends
 
 
 def test_the_tables_name_every_state_and_nothing_leaves_an_ended_one() -> None:

@@ -71,6 +71,11 @@ def test_a_rule_that_is_not_there_is_none(few: Path) -> None:
         ("sounds: dog", "parrot.yaml: sounds: found 'dog'; expected a list of sound groups"),
         ("beeps: 3000", "parrot.yaml: beeps: found 3000; expected a whole number from 0 to 20"),
         ("cooldown_s: -1", "parrot.yaml: cooldown_s: found -1; expected seconds"),
+        ("escalation: {evry_s: 3}", "parrot.yaml: escalation.evry_s: unknown field; did you mean every_s?"),
+        (
+            "escalation: {times: 2.5}",
+            "parrot.yaml: escalation.times: found 2.5; expected a whole number from 0 (never)",
+        ),
         ("examples: [{sya: hello}]", "parrot.yaml: examples[0].sya: unknown field; did you mean say?"),
         ("beeps: 1\nbeeps: 2", "parrot.yaml: line 7, column 1: key 'beeps' is written twice"),
         ("sounds: [dog", "parrot.yaml: line 7, column 1: "),

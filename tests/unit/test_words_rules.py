@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from omni_watch.config.rulebook import Rulebook, load_rulebook
-from omni_watch.domain.rules import Priority, Repeat, SightKind
+from omni_watch.domain.rules import Escalation, Priority, Repeat, SightKind
 from omni_watch.duplex.embedded.sounds import TABLE
 from omni_watch.watch.choosing import Choice, choose, message_for
 from omni_watch.watch.wording import Wording, read
@@ -125,3 +125,12 @@ def test_a_phrase_said_plainly_chooses_its_own_rule_or_is_refused_for_a_reason()
         not in {rule.id, None}
     ]
     assert wrong == []
+
+
+def test_urgent_rules_escalate_as_they_say_and_a_fire_more_than_all_others() -> None:
+    usual = Escalation()
+    of = {rule.id: usual.tuned(rule.escalation) for rule in BOOK.all() if rule.priority is Priority.URGENT}
+    assert set(of) == {"smoke_alarm", "glass_breaking"}
+    assert of["smoke_alarm"].every_s == min(one.every_s for one in of.values())
+    assert of["smoke_alarm"].times == max(one.times for one in of.values())
+    assert all(one.every_channel_after == 1 for one in of.values())

@@ -59,6 +59,8 @@ _MOST_LISTED: Final = 10
 _EMBEDDINGS: Final = "llm.model.embed_tokens.weight"
 _HEAD: Final = "llm.lm_head.weight"
 _DECODER_LAYER: Final = re.compile(r"(?:llm|tts)\.model\.layers\.\d+")
+# packed when all is loaded; of the language model only the vocabulary's matrix is left to pack then
+_PACKED_AT_THE_END: Final = ("llm", "vpm", "resampler", "apm", "audio_projection_layer")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
@@ -437,7 +439,8 @@ def fill(
             _finish(model.get_submodule(layer), kind, is_tuned=is_tuned)
     _drop_unused(model)
     if is_tuned:
-        pack_(model.get_submodule("llm"))  # what is not in a layer: the vocabulary's matrix
+        for part in _PACKED_AT_THE_END:
+            pack_(model.get_submodule(part))
 
 
 class _LayersLeft:

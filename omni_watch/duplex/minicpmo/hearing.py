@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import AudioConfig
-from omni_watch.duplex.minicpmo.linear import Linear, linear_gelu
+from omni_watch.duplex.minicpmo.linear import Linear, LinearGelu, linear_gelu
 
 POSITIONS_PER_UNIT = 50
 FIRST_UNIT_FRAMES = 102  # a stream's first unit: 2 frames of the next second come with its own 100
@@ -184,15 +184,14 @@ class HearingLayer(nn.Module):
         width = config.hidden_size
         self.self_attn = HearingAttention(width, config.num_heads)
         self.self_attn_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.fc1 = Linear(width, config.intermediate_size)
+        self.fc1 = LinearGelu(width, config.intermediate_size, tanh=False)
         self.fc2 = Linear(config.intermediate_size, width)
         self.final_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor, spans: Sequence[Span], index: int) -> Tensor:
         """[rows, Da] -> the same; `index` is this layer's place in the spans' memories."""
         x = x + self.self_attn(self.self_attn_layer_norm(x), spans, index)
-        inner = linear_gelu(self.final_layer_norm(x), self.fc1.weight, self.fc1.bias, tanh=False)
-        x = x + self.fc2(inner)
+        x = x + self.fc2(self.fc1(self.final_layer_norm(x)))
         if x.dtype == torch.float16:  # Whisper's activations can leave its range
             most = torch.finfo(x.dtype).max - 1000
             x = x.clamp(-most, most)

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
 from omni_watch.domain.errors import ModelError
 from omni_watch.duplex.minicpmo.config import VisionConfig
-from omni_watch.duplex.minicpmo.linear import Linear, attention, linear, linear_gelu
+from omni_watch.duplex.minicpmo.linear import Linear, LinearGelu, attention, linear
 
 RESAMPLER_HEAD_DIM: Final = 128  # its number of heads is the width divided by this
 RESAMPLER_EPS: Final = 1e-6
@@ -124,11 +124,11 @@ class SelfAttention(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc1 = LinearGelu(config.hidden_size, config.intermediate_size, tanh=True)
         self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2.forward(linear_gelu(x, self.fc1.weight, self.fc1.bias, tanh=True))
+        return self.fc2.forward(self.fc1.forward(x))
 
 
 class Resampler(nn.Module):

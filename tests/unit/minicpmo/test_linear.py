@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,11 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
 from omni_watch.duplex.minicpmo import linear as module
-from omni_watch.duplex.minicpmo.linear import Linear, attention, linear, linear_gelu
+from omni_watch.duplex.minicpmo.checkpoint import open_checkpoint
+from omni_watch.duplex.minicpmo.linear import Linear, LinearGelu, attention, linear, linear_gelu
+from omni_watch.duplex.minicpmo.packing import PackedLinear, pack_
+
+TINY = Path(__file__).parents[2] / "golden" / "minicpmo" / "tiny-a"
 
 
 def _layer(inputs: int, outputs: int, *, bias: bool = True) -> Linear:
@@ -52,6 +58,24 @@ def test_the_activation_behind_the_product_is_gelu(tanh: bool) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("tanh", [True, False])
+@pytest.mark.parametrize("rows", [1, 13, 200])
+def test_a_packed_layer_keeps_its_activation(tanh: bool, rows: int) -> None:
+    torch.manual_seed(7)
+    layer, x = torch.nn.Sequential(LinearGelu(32, 48, tanh=tanh), Linear(48, 24)), torch.randn(rows, 32) * 4
+    with torch.inference_mode():
+        expected, found = layer(x), pack_(layer)(x)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch._C._has_mkldnn, reason="this torch was built without oneDNN")
+def test_what_sees_and_what_hears_is_packed_when_it_is_loaded() -> None:
+    model = open_checkpoint(TINY).load(dtype=torch.float32)
+    for part in (model.llm, model.vpm, model.resampler, model.apm, model.audio_projection_layer):
+        assert any(isinstance(module, PackedLinear) for module in part.modules())
+        assert not any(isinstance(module, torch.nn.Linear) for module in part.modules())
+
+
 def test_half_precision_and_gradients_go_the_ordinary_way() -> None:
     layer, x = _layer(8, 4), torch.randn(3, 8)
     assert linear(x, layer.weight, layer.bias).requires_grad
@@ -76,14 +100,15 @@ def test_a_weight_cut_out_of_a_wider_matrix_goes_the_ordinary_way_and_a_transpos
     queries=st.sampled_from([1, 2, 7, 64, 511, 512, 513, 1036, 1025]),
     places=st.sampled_from([1, 3, 50, 700]),
     heads=st.integers(1, 3),
+    is_chosen=st.booleans(),
 )
-def test_attention_by_blocks_is_attention(queries: int, places: int, heads: int) -> None:
+def test_attention_by_either_library_is_attention(queries: int, places: int, heads: int, is_chosen: bool) -> None:
     torch.manual_seed(queries * places * heads)
     q = torch.randn(queries, heads, 16).transpose(0, 1) * 5  # as heads are cut out of a projection
     k, v = (torch.randn(places, heads, 16).transpose(0, 1) for _ in range(2))
     expected = F.scaled_dot_product_attention(q.double()[None], k.double()[None], v.double()[None])[0]
     with torch.inference_mode():
-        found = attention(q, k, v)
+        found = attention(q, k, v) if is_chosen else module._attention_by_blocks(q, k, v)
     assert found.shape == (queries, heads * 16)
     torch.testing.assert_close(found.double(), expected.transpose(0, 1).flatten(1), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(attention(q, k, v), found, rtol=1e-5, atol=1e-5)  # with gradients, as torch does it

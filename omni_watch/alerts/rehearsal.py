@@ -1,0 +1,54 @@
+"""What will be said, made ready while nobody asks for anything: messages of tasks first, then the answers of ours that
+are always the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from omni_watch.alerts.speech import Speech
+from omni_watch.alerts.texts import sentences
+from omni_watch.domain.rules import Language
+
+ENDS: Final = (".", "!", "?", "。", "！", "？", "，")
+
+Words = tuple[str, Language]
+
+
+class Rehearsal:
+    """One sound after the other. Loop thread only. What waits is bounded by the tasks and the answers there are."""
+
+    def __init__(self, speech: Speech, language: Language) -> None:
+        """`language`: the one usually spoken here."""
+        self._speech = speech
+        self._language = language
+        self.answers: Mapping[Language, Sequence[str]] = {}  # what we may answer, in each language
+        self._waiting: list[Words] = []
+        self._done: set[Words] = set()
+        self._has_come = asyncio.Event()
+
+    def expect(self, messages: Collection[Words]) -> None:
+        """The messages of all tasks; answers are made ready in the languages that these and the house have."""
+        languages = sorted({self._language, *(language for _, language in messages)})
+        wanted = sorted(messages) + [(each, own) for own in languages for each in self.answers.get(own, ())]
+        self._done &= set(wanted)
+        self._waiting = [words for words in dict.fromkeys(wanted) if words not in self._done]
+        if self._waiting:
+            self._has_come.set()
+
+    async def run(self) -> None:
+        """Prepare what comes, until cancelled."""
+        while True:
+            await self._has_come.wait()
+            while self._waiting:
+                words = self._waiting.pop(0)
+                self._done.add(words)  # what fails is tried again when it is said
+                await self._speech.prepare(*words)
+            self._has_come.clear()
+
+
+def fixed_sentences(replies: Mapping[str, str]) -> list[str]:
+    """The whole sentences in these templates that have no place to be filled in."""
+    found = (sentence for reply in replies.values() for sentence in sentences(reply))
+    return list(dict.fromkeys(each for each in found if "{" not in each and "}" not in each and each.endswith(ENDS)))

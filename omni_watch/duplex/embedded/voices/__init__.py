@@ -1,0 +1,1 @@
+"""Voices that are models: text to phonemes to sound, in a program of its own."""

@@ -1,0 +1,1 @@
+"""What Home Assistant, or anything else on the broker, sees of the house and may ask of it."""

@@ -1,0 +1,149 @@
+"""The MQTT channel as discovery and requests see it, with a broker that is a dictionary; and a house to ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from paho.mqtt.client import topic_matches_sub
+
+from omni_watch.alerts.broker import Incoming, OnMessage
+from omni_watch.alerts.messages import TopicNames
+from omni_watch.alerts.topics import HOUSE
+from omni_watch.app.wishes import TaskWish, task_from
+from omni_watch.domain.errors import ChannelUnavailable
+from omni_watch.domain.rules import Repeat
+from omni_watch.domain.tasks import Task
+from omni_watch.home_assistant.asked import Args
+from omni_watch.home_assistant.carrying_out import House
+from omni_watch.home_assistant.desk import Desk, Hands
+from omni_watch.watch import requests
+from omni_watch.watch.ports import Store
+from tests.fakes.fake_clock import FakeClock
+from tests.fakes.fake_observer import FakeObserver
+from tests.fakes.hearing import BOOK
+from tests.fakes.talking_house import HOUSEHOLD
+
+TOPICS = TopicNames("home")
+
+
+@dataclass
+class FakeLine:
+    """Hands every message to whoever listens to its topic, at once; `is_away` refuses to publish."""
+
+    held: dict[str, bytes] = field(default_factory=dict)  # what the broker retains
+    published: list[tuple[str, bytes, bytes | None]] = field(default_factory=list)  # topic, payload, correlation
+    log: list[tuple[str, bytes]] = field(default_factory=list)  # every change of what is held, in order
+    refreshed: int = 0
+    is_away: bool = False
+    ears: dict[str, OnMessage] = field(default_factory=dict)
+
+    def listen(self, topics: str, on_message: OnMessage) -> None:
+        self.ears[topics] = on_message
+
+    def retain(self, topic: str, payload: bytes, *, owner: str = HOUSE, then: bytes | None = None) -> None:
+        self.log.append((topic, payload))
+        self.held[topic] = payload
+        if then is not None:
+            self.clear(topic)
+
+    def clear(self, topic: str) -> None:
+        self.log.append((topic, b""))
+        self.held.pop(topic, None)
+        self.arrive(topic, b"")
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        content_type: str = "",
+        expiry_s: int | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
+        if self.is_away:
+            raise ChannelUnavailable("away")
+        self.published.append((topic, payload, correlation))
+
+    def arrive(self, topic: str, payload: bytes, *, is_retained: bool = False, **more: Any) -> None:
+        message = Incoming(topic=topic, payload=payload, is_retained=is_retained, **more)
+        for topics, ear in list(self.ears.items()):
+            if topic_matches_sub(topics, topic):
+                ear(message)
+
+    @property
+    def replies(self) -> list[dict[str, Any]]:
+        return [json.loads(payload) for topic, payload, _ in self.published if "/reply/" in topic]
+
+
+def new_task(args: Args, now: datetime) -> Task:
+    wish = TaskWish(
+        feeds=args.feeds or (),
+        message=args.message,
+        repeat=None if args.once is None else Repeat.ONCE if args.once else Repeat.EACH,
+        priority=args.priority,
+        cooldown_s=None if args.cooldown_s is None else float(args.cooldown_s),
+        expires_in=None if args.expires_in_s is None else timedelta(seconds=args.expires_in_s),
+    )
+    return task_from(
+        args.text or "",
+        task_id=requests.new_task_id(),
+        set_by="mqtt",
+        now=now,
+        book=BOOK.book,
+        similarity=None,
+        wish=wish,
+    )
+
+
+ASKED_HOUSE = House(household=replace(HOUSEHOLD, set_by="mqtt"), new_task=new_task)
+
+
+@dataclass
+class AskedHouse:
+    """A desk on a line and a store, with a clock that stands until it is moved."""
+
+    store: Store
+    clock: FakeClock
+    line: FakeLine = field(default_factory=FakeLine)
+    observer: FakeObserver = field(default_factory=FakeObserver)
+    changes: int = 0
+    hushes: int = 0
+    picture: Callable[[str], Awaitable[bytes | None]] | None = None
+
+    def __post_init__(self) -> None:
+        hands = Hands(house=lambda: ASKED_HOUSE, on_change=self._changed, on_hush=self._hushed, picture=self.picture)
+        self.desk = Desk(self.line, self.store, TOPICS, hands, clock=self.clock, observer=self.observer)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def _hushed(self) -> None:
+        self.hushes += 1
+
+    async def serve(self) -> None:
+        """Do all that waits."""
+        while not self.desk._waiting.empty():
+            await self.desk._serve(self.desk._waiting.get_nowait(), ASKED_HOUSE)
+
+    async def ask(self, op: str, request_id: str | None = None, **args: Any) -> dict[str, Any]:
+        """A request and its reply; time enough passes for it to be within the limits."""
+        self.clock.advance(10)
+        document: dict[str, Any] = {"v": 1, "op": op, "args": args}
+        if request_id is not None:
+            document["id"] = request_id
+        return await self.send(TOPICS.request, json.dumps(document).encode())
+
+    async def send(self, topic: str, payload: bytes, **more: Any) -> dict[str, Any]:
+        before = len(self.line.replies)
+        self.line.arrive(topic, payload, **more)
+        await self.serve()
+        replies = self.line.replies[before:]
+        assert len(replies) == 1, replies
+        return replies[0]
