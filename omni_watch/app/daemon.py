@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch import modes, requests
 from omni_watch.watch.conversing import Household
 from omni_watch.watch.heartbeat import Heartbeat
-from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer
+from omni_watch.watch.ports import Clock, DuplexModel, Feed, LivePiece, Observer, WordListener
 from omni_watch.watch.roster import Roster
 from omni_watch.watch.stepping import ModelThread
 from omni_watch.watch.supervise import supervise
@@ -112,7 +112,7 @@ class Parts:
     engine: DuplexModel
     snapshots: SnapshotFolder
     channels: Channels
-    listening: Listening | None  # to what people say
+    listen: Callable[[], Coroutine[Any, Any, None]]  # to what people say
     relay: Relay
     timers: Timers
     publisher: Publisher
@@ -170,6 +170,8 @@ class Daemon:
         self._watched: list[Watching] = []
         self._failed: list[FeedError] = []
         self._giving_way = GivingWay(clock=self._clock, observer=self._observer)
+        self._first_beat = asyncio.Event()
+        self._listening: Listening | None = None  # to what people say; once it can
         self._live_voice: LiveVoice | None = None
         self._speech: Speech | None = None
         self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
@@ -179,7 +181,7 @@ class Daemon:
         with _signals({signal.SIGTERM: self._stop.set, signal.SIGINT: self._stop.set, signal.SIGHUP: self._reload}):
             async with AsyncExitStack() as stack:
                 parts = await self._open(stack)
-                self._watched = [self._watching(feed, parts) for feed in self._feeds(parts.listening)]
+                self._watched = [self._watching(feed, parts) for feed in self._feeds()]
                 await self._work(parts)
 
     # --- start ---
@@ -211,7 +213,6 @@ class Daemon:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
         household = cache(lambda: self._household(cabinet, choice))
-        listening = await self._open_ears(stack, cabinet, store, household, channels)
         discovery = self._discovery(channels, store)
         timers = Timers(database_path(settings), on_wake=lambda _name: self._look.set(), clock=clock, observer=observer)
         await timers.start()
@@ -224,7 +225,7 @@ class Daemon:
             engine=engine,
             snapshots=snapshots,
             channels=channels,
-            listening=listening,
+            listen=partial(self._listen, cabinet, store, household, channels),
             relay=relay,
             timers=timers,
             publisher=Publisher(
@@ -296,31 +297,26 @@ class Daemon:
             self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
         return choice, engine
 
-    async def _open_ears(
-        self,
-        stack: AsyncExitStack,
-        cabinet: Cabinet,
-        store: SqlStore,
-        household: Callable[[], Household],
-        channels: Channels,
-    ) -> Listening | None:
-        """What listens to people; None, and the observer told why, where nobody can be understood."""
-        if not self._settings.ears.enabled or all(feed.audio is None for feed in self._settings.feeds):
-            return None
+    async def _listen(
+        self, cabinet: Cabinet, store: SqlStore, household: Callable[[], Household], channels: Channels
+    ) -> None:
+        """Listen to people, until cancelled. Begins once the house is watched: what is needed takes seconds to open.
+        Where nobody can be understood, the observer is told why."""
+        await self._first_beat.wait()
         observer = ElsewhereObserver(_on_the_loop(self._observer.on))
         languages = spoken_languages(self._settings.language)
-        ears = await asyncio.to_thread(open_word_ears, cabinet, languages, observer)
+        try:
+            ears: WordListener | Deaf = await asyncio.to_thread(open_word_ears, cabinet, languages, observer)
+        except ModelError as error:
+            ears = Deaf(str(error))
         if isinstance(ears, Deaf):
             self._observer.on("model.lacking", ability="understand what people say", mend=ears.why)
-            return None
-        keep = None
-        if self._settings.ears.keep_heard:
-            keep = HeardFile(self._settings.state_dir / HEARD_FILE)
-            stack.callback(keep.close)
+            return
         house = await asyncio.to_thread(household)
         if channels.rehearsal is not None:
             channels.rehearsal.answers = {each: fixed_sentences(house.book.speech(each).replies) for each in LANGUAGES}
-        return Listening(
+        keep = HeardFile(self._settings.state_dir / HEARD_FILE) if self._settings.ears.keep_heard else None
+        self._listening = Listening(
             ears,
             Conversation(store, house),
             channels.answers,
@@ -332,6 +328,17 @@ class Daemon:
             language=self._settings.language,
             keep=keep,
         )
+        self._look.set()
+        try:
+            await self._listening.run()
+        finally:
+            if keep is not None:
+                keep.close()
+
+    def _hear(self, feed: str, start_s: float, samples: NDArray[np.float32]) -> None:
+        """A block of a feed's sound, as it comes."""
+        if self._listening is not None:
+            self._listening.hear(feed, start_s, samples)
 
     def _rulebook(self) -> Rulebook:
         return load_rulebook(self._settings.rules_dir)
@@ -369,7 +376,7 @@ class Daemon:
     def _read_rules(self) -> dict[str, Rule]:
         return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}
 
-    def _feeds(self, listening: Listening | None) -> list[Feed]:
+    def _feeds(self) -> list[Feed]:
         return [
             open_feed(
                 feed.name,
@@ -377,7 +384,7 @@ class Daemon:
                 feed.audio,
                 clock=self._clock,
                 observer=self._observer,
-                on_sound=None if listening is None else partial(listening.hear, feed.name),
+                on_sound=partial(self._hear, feed.name),
                 cleaned=partial(self._giving_way.cleaned, feed.name),
             )
             for feed in self._settings.feeds
@@ -433,7 +440,7 @@ class Daemon:
                 group.create_task(self._supervised("relay", parts.relay.run), name="relay"),
                 group.create_task(self._keep_up(parts), name="changes"),
                 group.create_task(parts.publisher.run(), name="publisher"),
-                *([group.create_task(parts.listening.run(), name="listening")] if parts.listening else []),
+                *([group.create_task(parts.listen(), name="listening")] if self._has_ears else []),
                 *(group.create_task(work(), name="channel") for work in parts.channels.workers),
                 *([] if parts.desk is None else [group.create_task(parts.desk.run(), name="requests")]),
             ]
@@ -497,8 +504,8 @@ class Daemon:
         parts.channels.keep_quiet(quiet_until, is_silent=chosen.is_silent)
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
-        if parts.listening is not None:
-            await parts.listening.look()
+        if self._listening is not None:
+            await self._listening.look()
         await parts.relay.let_go()
         await self._escalate(parts)
         for watching in self._watched:
@@ -551,7 +558,12 @@ class Daemon:
         await parts.snapshots.forget(gone)
         await parts.snapshots.forget_before(snapshots_since)
 
+    @property
+    def _has_ears(self) -> bool:
+        return self._settings.ears.enabled and any(feed.audio is not None for feed in self._settings.feeds)
+
     def _on_first_beat(self) -> None:
+        self._first_beat.set()
         self._is_watching = True
         self._observer.on("ready")
 
