@@ -56,7 +56,9 @@ class FakeEars:
         self._deliver = deliver
         await asyncio.Event().wait()
 
-    def say(self, text: str, feed: str = "kitchen", at_s: float = 1000.0, *others: str) -> None:
+    def say(
+        self, text: str, feed: str = "kitchen", at_s: float = 1000.0, *others: str, confidence: float = 0.9
+    ) -> None:
         alternatives = tuple(Transcript(text=other, language="en", confidence=0.5) for other in others)
         self._deliver(
             Heard(
@@ -65,7 +67,7 @@ class FakeEars:
                 end_s=at_s + 2,
                 text=text,
                 language="en",
-                confidence=0.9,
+                confidence=confidence,
                 alternatives=alternatives,
             )
         )
@@ -316,3 +318,13 @@ async def test_what_no_rule_knows_is_taken_only_as_it_was_heard_best() -> None:
         home.ears.say("Alert us when the ice melts", "kitchen", 1010.0)
         assert await home.understood(1) == ["add"]
         assert [task.text for task in home.tasks] == ["Alert us when the ice melts"]
+
+
+async def test_a_wish_that_no_rule_knows_counts_only_when_it_was_heard_well_or_we_were_named() -> None:
+    async with Home() as home:
+        home.ears.say("Tell me when the parcel is here", confidence=0.6)
+        home.ears.say("Omni, tell me when the parcel is here", at_s=1005, confidence=0.6)
+        home.ears.say("Tell me when the dog barks", at_s=1010, confidence=0.6)
+        home.ears.say("Tell me when the pizza arrives", at_s=1015, confidence=0.8)
+        assert await home.understood(3) == ["add", "add", "add"]
+        assert [task.rule for task in home.tasks] == [None, "dog_barking", None]
