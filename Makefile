@@ -24,8 +24,12 @@ demo: packages-run setup models ## watch a kettle fill up, and hear, read and re
 	$(CLI) demo
 
 .PHONY: test
-test: packages-test setup-dev models check ## all checks and all tests
+test: packages-test setup-dev models check ## all checks and all tests (TESTS="..." for pytest: only these)
+ifdef TESTS
 	$(PYTHON) -m pytest $(TESTS)
+else
+	tests/run-all.sh $(PYTHON)
+endif
 
 .PHONY: check
 check: setup-dev ## format, lint, types and the contracts between the layers; changes nothing
