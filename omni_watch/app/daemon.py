@@ -30,7 +30,7 @@ from omni_watch.alerts.terminal import TerminalChannel
 from omni_watch.alerts.wav import Sound
 from omni_watch.app.answering import answer_wishes
 from omni_watch.app.channels import Channels, speaker_for
-from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s
+from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, step_limit_s, text_similarity
 from omni_watch.app.errands import daemon_lock
 from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.house import database_path
@@ -41,7 +41,7 @@ from omni_watch.app.remote import house_for_mqtt
 from omni_watch.app.talking import Conversation
 from omni_watch.app.words import LANGUAGES, Deaf, open_word_ears, spoken_languages
 from omni_watch.cabinet import Cabinet
-from omni_watch.config.rulebook import Rulebook, load_rulebook
+from omni_watch.config.rulebook import load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
@@ -269,7 +269,7 @@ class Daemon:
         if channels.mqtt is None or not self._settings.mqtt.requests:
             return None
         hands = Hands(
-            house=lambda: house_for_mqtt(household(), self._rulebook(), cabinet),
+            house=lambda: house_for_mqtt(household(), text_similarity(cabinet)),
             on_change=self._look.set,
             on_hush=channels.quiet,
             picture=self._picture,
@@ -340,12 +340,9 @@ class Daemon:
         if self._listening is not None:
             self._listening.hear(feed, start_s, samples)
 
-    def _rulebook(self) -> Rulebook:
-        return load_rulebook(self._settings.rules_dir)
-
     def _household(self, cabinet: Cabinet, choice: Choice) -> Household:
         """The house as a conversation knows it, with every pattern of its speech compiled: two seconds."""
-        rulebook = self._rulebook()
+        rulebook = load_rulebook(self._settings.rules_dir)
         planner = Planner(self._settings, rulebook, cabinet, choice)
         household = household_of(self._settings, rulebook, cabinet, planner.plan, set_by="voice")
         household.book.make_ready()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 
 from omni_watch.app.engines import MINICPM, Choice, abilities, choose_engine, text_similarity
 from omni_watch.app.wishes import TaskWish, task_of
@@ -41,7 +42,7 @@ def household_of(
         ConfigError: one of them is wrong.
     """
 
-    similarity = text_similarity(cabinet)
+    similarity = cache(lambda: text_similarity(cabinet))  # verifies 90 MB, for the few sentences that add a task
 
     def make(wording: Wording, limits: Limits, now: datetime) -> Task:
         wish = TaskWish(
@@ -57,7 +58,7 @@ def household_of(
             set_by=set_by,
             now=now,
             book=rulebook.phrasebook,
-            similarity=similarity,
+            similarity=similarity(),
             wish=wish,
         )
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from omni_watch.app.engines import text_similarity
 from omni_watch.app.wishes import TaskWish, task_from
-from omni_watch.cabinet import Cabinet
-from omni_watch.config.rulebook import Rulebook
 from omni_watch.domain.rules import Repeat
 from omni_watch.domain.tasks import Task
 from omni_watch.home_assistant.asked import Args
 from omni_watch.home_assistant.carrying_out import House
 from omni_watch.watch import requests
 from omni_watch.watch.conversing import Household
+from omni_watch.watch.ports import TextSimilarity
 
 SET_BY = "mqtt"
 
 
-def house_for_mqtt(household: Household, rulebook: Rulebook, cabinet: Cabinet) -> House:
+def house_for_mqtt(household: Household, similarity: TextSimilarity | None) -> House:
     """`household` is the voice's. What is written need not call the house by its name."""
-    similarity = text_similarity(cabinet)
 
     def new_task(args: Args, now: datetime) -> Task:
         wish = TaskWish(
@@ -37,7 +34,7 @@ def house_for_mqtt(household: Household, rulebook: Rulebook, cabinet: Cabinet) -
             task_id=requests.new_task_id(),
             set_by=SET_BY,
             now=now,
-            book=rulebook.phrasebook,
+            book=household.book.book,
             similarity=similarity,
             wish=wish,
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
 from typing import Any
 
 from paho.mqtt.client import topic_matches_sub
@@ -13,18 +12,12 @@ from paho.mqtt.client import topic_matches_sub
 from omni_watch.alerts.broker import Incoming, OnMessage
 from omni_watch.alerts.messages import TopicNames
 from omni_watch.alerts.topics import HOUSE
-from omni_watch.app.wishes import TaskWish, task_from
+from omni_watch.app.remote import house_for_mqtt
 from omni_watch.domain.errors import ChannelUnavailable
-from omni_watch.domain.rules import Repeat
-from omni_watch.domain.tasks import Task
-from omni_watch.home_assistant.asked import Args
-from omni_watch.home_assistant.carrying_out import House
 from omni_watch.home_assistant.desk import Desk, Hands
-from omni_watch.watch import requests
 from omni_watch.watch.ports import Store
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_observer import FakeObserver
-from tests.fakes.hearing import BOOK
 from tests.fakes.talking_house import HOUSEHOLD
 
 TOPICS = TopicNames("home")
@@ -82,27 +75,7 @@ class FakeLine:
         return [json.loads(payload) for topic, payload, _ in self.published if "/reply/" in topic]
 
 
-def new_task(args: Args, now: datetime) -> Task:
-    wish = TaskWish(
-        feeds=args.feeds or (),
-        message=args.message,
-        repeat=None if args.once is None else Repeat.ONCE if args.once else Repeat.EACH,
-        priority=args.priority,
-        cooldown_s=None if args.cooldown_s is None else float(args.cooldown_s),
-        expires_in=None if args.expires_in_s is None else timedelta(seconds=args.expires_in_s),
-    )
-    return task_from(
-        args.text or "",
-        task_id=requests.new_task_id(),
-        set_by="mqtt",
-        now=now,
-        book=BOOK.book,
-        similarity=None,
-        wish=wish,
-    )
-
-
-ASKED_HOUSE = House(household=replace(HOUSEHOLD, set_by="mqtt"), new_task=new_task)
+ASKED_HOUSE = house_for_mqtt(HOUSEHOLD, similarity=None)
 
 
 @dataclass
