@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
@@ -165,12 +166,19 @@ class Listening:
         return shared_s > SAME_SHARE * min(taken.end_s - taken.start_s, heard.end_s - heard.start_s)
 
 
+class _SilentHandler(RotatingFileHandler):
+    """Says nothing of a line that cannot be written: the library would print it, and with it what was heard."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        pass
+
+
 class HeardFile:
     """What was heard and answered, one JSON object a line: for a person who asked for it. Any one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
-        self._file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=1, encoding="utf-8")
+        self._file = _SilentHandler(path, maxBytes=FILE_BYTES, backupCount=1, encoding="utf-8")
 
     def write(self, at: datetime, heard: Heard, said: Said | None) -> None:
         """A disk that is full is no reason to stop listening; then nothing is kept."""
@@ -185,7 +193,8 @@ class HeardFile:
         self._file.emit(logging.makeLogRecord({"msg": json.dumps(line, ensure_ascii=False)}))
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk: what was not written yet is lost, as any line would be
+            self._file.close()
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:

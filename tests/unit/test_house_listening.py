@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from omni_watch.alerts.answers import STALE_S, Answers
@@ -21,7 +22,7 @@ from omni_watch.domain.errors import ChannelUnavailable, ModelError, StoreError
 from omni_watch.domain.hearing import Heard, Hearing, SpeechBegan, Transcript
 from omni_watch.domain.rules import Language
 from omni_watch.domain.tasks import Task, TaskState
-from tests.fakes.fake_clock import FakeClock
+from tests.fakes.fake_clock import NOON, FakeClock
 from tests.fakes.fake_observer import FakeObserver
 from tests.fakes.fake_store import FakeStore
 from tests.fakes.talking_house import HOUSEHOLD
@@ -318,6 +319,16 @@ async def test_what_no_rule_knows_is_taken_only_as_it_was_heard_best() -> None:
         home.ears.say("Alert us when the ice melts", "kitchen", 1010.0)
         assert await home.understood(1) == ["add"]
         assert [task.text for task in home.tasks] == ["Alert us when the ice melts"]
+
+
+def test_what_cannot_be_kept_is_not_printed_instead(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "heard.jsonl"
+    path.symlink_to("/dev/full")
+    keep = HeardFile(path)
+    heard = Heard(feed="kitchen", start_s=1.0, end_s=2.0, text="a secret", language="en", confidence=0.9)
+    keep.write(NOON, heard, None)
+    keep.close()
+    assert capfd.readouterr() == ("", "")
 
 
 async def test_a_wish_that_no_rule_knows_counts_only_when_it_was_heard_well_or_we_were_named() -> None:
