@@ -21,6 +21,24 @@ READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0  # what the service manager is promised
 
 
+def kitchen(clip: Path, port: int, *, voice: str = 'output = "off"') -> str:
+    """Settings of a house with a clip for a kitchen and a broker on this port; `voice`: the lines of its table."""
+    return f"""
+[[feeds]]
+name = "kitchen"
+video = "{clip}"
+audio = "stream"
+
+[mqtt]
+enabled = true
+host = "127.0.0.1"
+port = {port}
+
+[voice]
+{voice}
+"""
+
+
 @dataclass
 class HouseProcess:
     """One house; its daemon may be started, stopped and killed again and again."""

@@ -71,3 +71,8 @@ def write_clip(
                 container.mux(audio.encode(sound))
             container.mux(audio.encode(None))
     return path
+
+
+def write_quiet_clip(path: Path) -> Path:
+    """A clip in which nothing happens, for longer than any delivery may take."""
+    return write_clip(path, seconds=300.0, fps=2, paint=lambda at_s: 60 + int(at_s) % 100, tone=np.zeros_like)

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.fakes import synthetic_sounds as sounds
-from tests.fakes.clips import write_clip
+from tests.fakes.clips import write_clip, write_quiet_clip
 from tests.fixtures_broker import Broker, Subscriber
-from tests.fixtures_house import HouseProcess
+from tests.fixtures_house import HouseProcess, kitchen
 
 pytestmark = pytest.mark.models
 
@@ -37,11 +37,6 @@ def beeping(path: Path) -> Path:
     return write_clip(path, seconds=12.0, tone=tone)
 
 
-def quiet(path: Path) -> Path:
-    """A clip in which nothing happens, for longer than any delivery may take."""
-    return write_clip(path, seconds=300.0, fps=2, paint=lambda at_s: 60 + int(at_s) % 100, tone=np.zeros_like)
-
-
 async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_things(
     tmp_path: Path,
     own_broker: Broker,
@@ -50,7 +45,7 @@ async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_thin
 ) -> None:
     own_broker.start()
     clip = tmp_path / "kitchen.mp4"
-    house = make_house(_settings(beeping(clip), own_broker))
+    house = make_house(kitchen(beeping(clip), own_broker.port))
     ids = [house.ask("task", "add", words, "--cooldown", "1s")["task"]["id"] for words in TASKS]
     subscriber = listen(own_broker.port, ALERTS)
     moments = random.Random(11)
@@ -62,7 +57,7 @@ async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_thin
         committed |= {event["alert_id"] for event in house.events("alert.queued")}
         house.kill()
 
-    quiet(clip)  # the last daemon only delivers: an alert of its own could be cut off by our stopping it
+    write_quiet_clip(clip)  # the last daemon only delivers: an alert of its own could be cut off by our stopping it
     house.start()
     await house.until_ready()
     await house.until(lambda: not _unfinished(house), "not everything was delivered", 60)
@@ -78,23 +73,6 @@ async def test_thirty_kills_lose_no_task_and_no_alert_and_tell_no_id_as_two_thin
     assert all(len(contents) == 1 for contents in told.values()), "one id was told as two different alerts"
     assert [task["id"] for task in house.ask("task", "list", "--all")["tasks"]] == ids
     assert house.ask("db", "check")["is_sound"] is True
-
-
-def _settings(clip: Path, broker: Broker) -> str:
-    return f"""
-[[feeds]]
-name = "kitchen"
-video = "{clip}"
-audio = "stream"
-
-[mqtt]
-enabled = true
-host = "127.0.0.1"
-port = {broker.port}
-
-[voice]
-output = "off"
-"""
 
 
 def _alerts(house: HouseProcess) -> list[dict[str, Any]]:

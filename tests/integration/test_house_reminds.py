@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.fakes.clips import write_clip
+from tests.fakes.clips import write_quiet_clip
 from tests.fixtures_broker import Broker, Subscriber
-from tests.fixtures_house import HouseProcess
+from tests.fixtures_house import HouseProcess, kitchen
 
 pytestmark = pytest.mark.models
 
@@ -22,25 +21,7 @@ ALERTS = "omni_watch/test/alert"
 def house(tmp_path: Path, own_broker: Broker, make_house: Callable[..., HouseProcess]) -> HouseProcess:
     """A kitchen in which nothing happens."""
     own_broker.start()
-    clip = write_clip(
-        tmp_path / "kitchen.mp4", seconds=300.0, fps=2, paint=lambda at_s: 60 + int(at_s) % 100, tone=np.zeros_like
-    )
-    return make_house(
-        f"""
-[[feeds]]
-name = "kitchen"
-video = "{clip}"
-audio = "stream"
-
-[mqtt]
-enabled = true
-host = "127.0.0.1"
-port = {own_broker.port}
-
-[voice]
-output = "off"
-"""
-    )
+    return make_house(kitchen(write_quiet_clip(tmp_path / "kitchen.mp4"), own_broker.port))
 
 
 async def test_what_was_asked_for_is_said_at_its_time_once_and_over_a_power_cut(

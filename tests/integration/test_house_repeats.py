@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from omni_watch.domain.rhythms import Reminder
@@ -17,9 +16,9 @@ from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task
 from omni_watch.store.database import open_store
 from omni_watch.watch import requests
-from tests.fakes.clips import write_clip
+from tests.fakes.clips import write_quiet_clip
 from tests.fixtures_broker import Broker, Subscriber
-from tests.fixtures_house import HouseProcess
+from tests.fixtures_house import HouseProcess, kitchen
 
 pytestmark = pytest.mark.models
 
@@ -35,31 +34,11 @@ Build = Callable[..., HouseProcess]
 def build(tmp_path: Path, own_broker: Broker, make_house: Callable[..., HouseProcess]) -> Build:
     """A kitchen in which nothing happens; urgent alerts are repeated each second."""
     own_broker.start()
-    clip = write_clip(
-        tmp_path / "kitchen.mp4", seconds=300.0, fps=2, paint=lambda at_s: 60 + int(at_s) % 100, tone=np.zeros_like
-    )
+    clip = write_quiet_clip(tmp_path / "kitchen.mp4")
 
     def made(voice: str = 'output = "off"', times: int = 100) -> HouseProcess:
-        return make_house(
-            f"""
-[[feeds]]
-name = "kitchen"
-video = "{clip}"
-audio = "stream"
-
-[mqtt]
-enabled = true
-host = "127.0.0.1"
-port = {own_broker.port}
-
-[voice]
-{voice}
-
-[escalation]
-every_s = {EVERY_S}
-times = {times}
-"""
-        )
+        escalation = f"[escalation]\nevery_s = {EVERY_S}\ntimes = {times}\n"
+        return make_house(kitchen(clip, own_broker.port, voice=voice) + escalation)
 
     return made
 
