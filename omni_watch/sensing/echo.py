@@ -134,7 +134,11 @@ class EchoCleaner:
             self._silent = 0 if power(far[frame]) > AUDIBLE else self._silent + 1
             is_checked = self._is_new or self._to_check == 0 or self._silent > PARTITIONS
             rest[frame], echo = self._linear.step(near[frame], far[frame], learn=is_checked)
-            foreign[number] = is_checked and self._others.step(near[frame], rest[frame], echo)
+            if is_checked:
+                foreign[number] = self._others.step(near[frame], rest[frame], echo)
+            else:
+                foreign[number] = False
+                self._others.pass_over(echo)
             known[number] = is_checked and self._others.knows_us
             if known[number]:
                 self._is_new, self._was_known = False, True

@@ -120,6 +120,12 @@ class OthersEar:
         rises = FLOOR_UP ** (len(near) / FRAME)
         self._floor = max(min(self._floor * rises, power(near)), LEAST_FLOOR)
 
+    def pass_over(self, echo: Floats) -> None:
+        """[160] of our voice, at a time when nobody can be told from it: only how it reverberates is remembered, and
+        whoever was heard before is forgotten."""
+        self._near = self._rest = 0.0
+        self._hear_ourselves(echo)
+
     def step(self, near: Floats, rest: Floats, echo: Floats) -> bool:
         """Whether `rest` [160], which is `near` without `echo`, is more than what may be left of us.
 
@@ -127,10 +133,9 @@ class OthersEar:
         """
         self._near = POWER_KEPT * self._near + (1 - POWER_KEPT) * power(near)
         self._rest = POWER_KEPT * self._rest + (1 - POWER_KEPT) * power(rest)
-        self._echo = POWER_KEPT * self._echo + (1 - POWER_KEPT) * power(echo)
         self._found = MATCH_KEPT * self._found + (1 - MATCH_KEPT) * float(np.dot(near, echo)) / FRAME
         self._looked_for = MATCH_KEPT * self._looked_for + (1 - MATCH_KEPT) * power(echo)
-        self._reverberant = max(self._echo, ECHO_FADES * self._reverberant)
+        self._hear_ourselves(echo)
         self._floor = max(min(self._floor * FLOOR_UP, self._rest), LEAST_FLOOR)
         if self._echo > self._floor * FLOOR_MARGIN:
             is_more = self._rest > self._echo * 10 ** (self._left_db / 10)
@@ -140,6 +145,10 @@ class OthersEar:
         is_more = max(left, self._floor * FLOOR_MARGIN) < self._rest < LESS * self._near
         self._more = self._more + 1 if is_more and self.knows_us else 0
         return self._more >= IN_A_ROW
+
+    def _hear_ourselves(self, echo: Floats) -> None:
+        self._echo = POWER_KEPT * self._echo + (1 - POWER_KEPT) * power(echo)
+        self._reverberant = max(self._echo, ECHO_FADES * self._reverberant)
 
 
 class EchoTime:

@@ -116,6 +116,33 @@ def test_a_sound_whose_time_was_told_a_little_wrong_is_recognised_as_ours_all_th
     assert level_db(out[9 * SAMPLE_RATE_HZ :]) < level_db(near[9 * SAMPLE_RATE_HZ :]) - 20
 
 
+@pytest.mark.parametrize(
+    ("seed", "later_s", "first_word_s"), [(2, 0.05, 0.3), (2, -0.04, 0.6), (2, 0.008, 0.3), (0, 0.0, 0.45)]
+)
+def test_a_person_who_asked_is_forgotten_when_we_begin_to_answer(
+    seed: int, later_s: float, first_word_s: float
+) -> None:
+    """An answer begins with a short word and a pause, before it is known again when our echo comes."""
+    levels, played, rng = list[Level](), Played(FakeClock()), np.random.default_rng(seed)
+    alert, question = speech_like(5.0, seed=seed), speech_like(1.8, seed=seed + 300)
+    word = speech_like(6.0, seed=seed + 100)[: round(first_word_s * SAMPLE_RATE_HZ)]
+    pause = np.zeros(round(0.3 * SAMPLE_RATE_HZ), np.float32)
+    answer = np.concatenate([word, pause, speech_like(4.0, seed=seed + 200)])
+    near = rng.normal(0, 1e-6, 18 * SAMPLE_RATE_HZ).astype(np.float32)
+    for at_s, heard in (
+        (1.0, echo_of(alert, delay_s=0.06, noise=0)),
+        (float(rng.uniform(6.3, 7.9)), question),
+        (12.0, echo_of(answer, delay_s=0.06 + later_s, noise=0)),
+    ):
+        at = round(at_s * SAMPLE_RATE_HZ)
+        near[at : at + len(heard)] += heard
+    played.begin(alert).heard(0.0, START_S + 1)
+    played.begin(answer).heard(0.0, START_S + 12)
+    cleaned(EchoCleaner(played, open_canceller(), levels.append), near, by_blocks(near))
+    assert max(level.foreign for level in levels if START_S + 6.2 < level.at_s < START_S + 8) > 0.8
+    assert np.mean([level.foreign for level in levels if START_S + 11.9 < level.at_s < START_S + 13]) < 0.1
+
+
 def test_where_the_loudspeaker_was_moved_it_is_learnt_anew_and_nobody_is_taken_for_a_person_meanwhile() -> None:
     levels, played = list[Level](), Played(FakeClock())
     cleaner = EchoCleaner(played, open_canceller(), levels.append)
