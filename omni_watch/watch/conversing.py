@@ -20,7 +20,7 @@ from omni_watch.domain.errors import RequestError
 from omni_watch.domain.rhythms import Reminder
 from omni_watch.domain.rules import Language, Repeat
 from omni_watch.domain.tasks import Task, TaskState, WatchWindow
-from omni_watch.watch import requests
+from omni_watch.watch import being_quiet, requests
 from omni_watch.watch.asking import (
     Acknowledge,
     Add,
@@ -573,15 +573,16 @@ class _Turn:
         if not alerts:
             name = "no_alert_of" if request.about.words else "nothing_happened"
             return _Outcome(self._replies.say(name, when=self._replies.when(since, is_after=True)))
-        oldest_first = alerts[:MOST_ALERTS][::-1]
-        said = [
-            as_sentence(
-                self._replies.say("happened_one", when=self._replies.when(alert.decided_at), text=alert.text),
-                self._house.book.book.tongue(self._understood.language),
-            )
-            for alert in oldest_first
-        ]
-        return _Outcome(self._replies.say("happened", alerts=joined(*said)))
+        return _Outcome(self._replies.say("happened", alerts=self._list_of(alerts[:MOST_ALERTS][::-1])))
+
+    def _list_of(self, alerts: Sequence[Alert]) -> str:
+        """A sentence for each."""
+        tongue = self._house.book.book.tongue(self._understood.language)
+        said = (
+            self._replies.say("happened_one", when=self._replies.when(alert.decided_at), text=alert.text)
+            for alert in alerts
+        )
+        return joined(*(as_sentence(each, tongue) for each in said))
 
     def _again(self) -> _Outcome:
         recent = self._tx.alerts.recent(1)
@@ -591,17 +592,21 @@ class _Turn:
         return _Outcome(said) if said else _Outcome(self._replies.say("said_nothing"), is_done=False)
 
     def _talk(self) -> _Outcome:
-        requests.speak_again(self._tx)
+        """Whoever lets us speak again is told what we kept to ourselves."""
+        missed = being_quiet.kept_quiet(self._tx, self._now)[-MOST_ALERTS:]
+        being_quiet.speak_again(self._tx)
         hours = self._house.quiet_hours
         if hours is None or not hours.contains(self._now):
-            return _Outcome(self._replies.say("talking"))
-        ends = self._replies.when(hours.next_edge(self._now), is_after=True)
-        return _Outcome(self._replies.say("talking_later", when=ends))
+            reply = self._replies.say("talking")
+        else:
+            ends = self._replies.when(hours.next_edge(self._now), is_after=True)
+            reply = self._replies.say("talking_later", when=ends)
+        return _Outcome(joined(reply, self._replies.say("missed", alerts=self._list_of(missed))) if missed else reply)
 
     def _quiet(self, request: BeQuiet) -> _Outcome:
         if request.until is None:
             return _Outcome(self._replies.say("quiet_now"))
-        requests.be_quiet(self._tx, request.until, self._now)
+        being_quiet.be_quiet(self._tx, request.until, self._now)
         return _Outcome(self._replies.say("quiet", when=self._replies.when(request.until, is_after=True)))
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from omni_watch.watch import requests
+from omni_watch.watch import being_quiet
 from omni_watch.watch.ports import Transaction
 
 NOTE: Final = "modes"
@@ -54,7 +54,7 @@ def set_mute(tx: Transaction, *, is_muted: bool) -> Modes:
 
 def quiet_until(tx: Transaction, now: datetime) -> datetime | None:
     """Until when only what is urgent is said aloud, by the mode or because somebody asked; None: all is."""
-    return NO_END if modes(tx).mode is not Mode.NORMAL else requests.quiet_until(tx, now)
+    return NO_END if modes(tx).mode is not Mode.NORMAL else being_quiet.quiet_until(tx, now)
 
 
 def _keep(tx: Transaction, chosen: Modes) -> Modes:

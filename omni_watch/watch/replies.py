@@ -97,6 +97,7 @@ REPLIES: Final[Mapping[str, frozenset[str]]] = {
         "quiet_now": "",
         "talking": "",
         "talking_later": "when",
+        "missed": "alerts",
         "remind": "when message",
         "remind_bare": "when",
         "time_is_up": "",

@@ -37,7 +37,6 @@ LIVE_MAX: Final = 64  # live tasks; each costs the engine time every second
 TEXT_MAX: Final = 500  # characters of a request or a message
 PREFIX_MIN: Final = 3  # characters of an id that are enough to name a task
 END_IS_TOLD_FOR: Final = timedelta(days=1)  # to a channel that is away: what it was told must not stand for ever
-QUIET: Final = "quiet"  # the note that says until when
 ID: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _LETTERS: Final = string.ascii_lowercase + string.digits
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode categories that would not show, or break a line
@@ -410,28 +409,6 @@ def expire_unserved(tx: Transaction, served: Collection[str], now: datetime) -> 
     for alert, delivery in old:
         after_delivery(tx, alert, delivery.to(DeliveryState.EXPIRED, detail="the channel is switched off"), now)
     return len(old)
-
-
-# --- quiet ---
-
-
-def be_quiet(tx: Transaction, until: datetime, now: datetime) -> None:
-    """Say nothing aloud until then (aware), but for what is urgent. Other channels go on."""
-    if until <= now:
-        raise RequestError(f"quiet until {until:%Y-%m-%d %H:%M} would be over already: that is in the past")
-    tx.notes.keep(QUIET, {"until": until.isoformat()})
-
-
-def speak_again(tx: Transaction) -> None:
-    """End the quiet. No error when there is none."""
-    tx.notes.forget(QUIET)
-
-
-def quiet_until(tx: Transaction, now: datetime) -> datetime | None:
-    """Until when nothing is said aloud; None when it may be."""
-    note = tx.notes.get(QUIET)
-    until = datetime.fromisoformat(note["until"]) if note is not None else None
-    return until if until is not None and until > now else None
 
 
 # --- parts ---

@@ -78,6 +78,7 @@ class TalkingHouse:
     talking: Talking = field(default_factory=Talking)
     now: datetime = NOW
     told: list[tuple[float, str, str]] = field(default_factory=list)  # second, task id, text
+    is_quiet: bool = False  # then its voice refuses what it is given
 
     def __enter__(self) -> Self:
         return self
@@ -143,6 +144,10 @@ class TalkingHouse:
     def _tell(self) -> None:
         due = self.store.transact(lambda tx: tx.alerts.due("voice", self.now))
         for alert, delivery in due:
+            if self.is_quiet:
+                refused = delivery.to(DeliveryState.SENDING).to(DeliveryState.DEAD)
+                self.store.transact(lambda tx, a=alert, r=refused: requests.after_delivery(tx, a, r, self.now))  # type: ignore[misc]
+                continue
             sent = delivery.to(DeliveryState.SENDING).to(DeliveryState.SENT)
             self.store.transact(lambda tx, a=alert, s=sent: requests.after_delivery(tx, a, s, self.now))  # type: ignore[misc]
             self.told.append((self.second, alert.task_id, alert.text))

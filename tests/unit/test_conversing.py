@@ -13,7 +13,7 @@ from omni_watch.domain.alerts import AlertState
 from omni_watch.domain.rhythms import WORKDAYS, OnDays, Reminder
 from omni_watch.domain.rules import Escalation, Priority, Repeat
 from omni_watch.domain.tasks import TaskState, WatchWindow
-from omni_watch.watch import requests
+from omni_watch.watch import being_quiet, requests
 from omni_watch.watch.conversing import ANSWER_WITHIN, Talking, note_of, talking_of
 from omni_watch.watch.ports import Transaction
 from omni_watch.watch.requests import LIVE_MAX
@@ -426,10 +426,46 @@ def test_the_list(busy: TalkingHouse) -> None:
 
 def test_quiet(house: TalkingHouse) -> None:
     assert house.say("be quiet until eight").text == "Okay. I'll be quiet until 8:00 pm, unless it's urgent."
-    assert house.store.transact(lambda tx: requests.quiet_until(tx, house.now)) == at(28, 20)
+    assert house.store.transact(lambda tx: being_quiet.quiet_until(tx, house.now)) == at(28, 20)
 
     assert house.say("you can talk again").text == "Okay. I'm speaking again."
-    assert house.store.transact(lambda tx: requests.quiet_until(tx, house.now)) is None
+    assert house.store.transact(lambda tx: being_quiet.quiet_until(tx, house.now)) is None
+
+
+@pytest.mark.parametrize(
+    ("quiet", "talk", "answer"),
+    [
+        (
+            "be quiet until eight",
+            "you can talk again",
+            "Okay. I'm speaking again. While I was quiet, this happened. At 10:30 am: The kettle is full.",
+        ),
+        ("安静到八点", "你可以说话了", "好，我可以说话了。我安静的时候有这些事。10点30分：水满了"),
+    ],
+)
+def test_who_lets_us_speak_again_is_told_what_we_kept_to_ourselves(
+    house: TalkingHouse, quiet: str, talk: str, answer: str
+) -> None:
+    house.say("tell me when the kettle is full" if "quiet" in quiet else "水满了告诉我")
+    house.say("tell me every time the dog barks")
+    house.happen("dog")
+    house.say(quiet)
+    house.is_quiet = True
+    house.happen("kettle" if "quiet" in quiet else "水")
+    house.say(quiet)  # again, and it has been quiet all the while
+    house.is_quiet = False
+    house.happen("dog")
+    assert house.say(talk).text == answer
+    assert "kettle" not in house.say(talk).text
+
+
+def test_what_somebody_took_note_of_while_we_were_quiet_is_not_told_again(house: TalkingHouse) -> None:
+    house.say("tell me when the kettle is full")
+    house.say("be quiet until eight")
+    house.is_quiet = True
+    house.happen("kettle")
+    house.say("got it")
+    assert house.say("you can talk again").text == "Okay. I'm speaking again."
 
 
 def test_in_quiet_hours_leave_to_speak_is_answered_with_what_will_be_said_all_the_same(house: TalkingHouse) -> None:

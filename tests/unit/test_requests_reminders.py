@@ -18,7 +18,7 @@ from omni_watch.domain.rhythms import EverySoLong, OnDays, Reminder
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.store.database import Database
-from omni_watch.watch import requests
+from omni_watch.watch import being_quiet, requests
 from omni_watch.watch.judge import next_look
 from tests.fakes.fake_clock import NOON
 from tests.fakes.values import a_delivery, a_task, an_alert
@@ -203,13 +203,13 @@ def test_what_is_cancelled_is_not_told_any_more(store: Database) -> None:
 
 def test_quiet_lasts_until_it_is_over_or_ended(store: Database) -> None:
     until = NOON + timedelta(hours=1)
-    assert store.transact(lambda tx: requests.quiet_until(tx, NOON)) is None
+    assert store.transact(lambda tx: being_quiet.quiet_until(tx, NOON)) is None
 
-    store.transact(lambda tx: requests.be_quiet(tx, until, NOON))
-    assert store.transact(lambda tx: requests.quiet_until(tx, NOON)) == until
-    assert store.transact(lambda tx: requests.quiet_until(tx, until)) is None
+    store.transact(lambda tx: being_quiet.be_quiet(tx, until, NOON))
+    assert store.transact(lambda tx: being_quiet.quiet_until(tx, NOON)) == until
+    assert store.transact(lambda tx: being_quiet.quiet_until(tx, until)) is None
 
-    store.transact(lambda tx: requests.speak_again(tx))
-    assert store.transact(lambda tx: requests.quiet_until(tx, NOON)) is None
+    store.transact(lambda tx: being_quiet.speak_again(tx))
+    assert store.transact(lambda tx: being_quiet.quiet_until(tx, NOON)) is None
     with pytest.raises(RequestError, match="past"):
-        store.transact(lambda tx: requests.be_quiet(tx, NOON, NOON))
+        store.transact(lambda tx: being_quiet.be_quiet(tx, NOON, NOON))
