@@ -24,7 +24,9 @@ from omni_watch.sensing.linear_echo import (
     CHECK_FRAMES,
     FRAME,
     LEAST_FLOOR,
+    LEAST_SHIFT,
     PARTITIONS,
+    SETTLE_FRAMES,
     EchoTime,
     LinearEcho,
     OthersEar,
@@ -84,6 +86,7 @@ class EchoCleaner:
         self._silent = 0  # frames for which we are
         self._number = (0, 0)  # of the sound that is heard
         self._to_check = 0  # frames of it, until it is known whether its echo comes as late as that of the one before
+        self._to_settle = 0  # frames of it, until the filter fits that time
         self._shift = self._shift_used = 0  # samples by which the reference is read later than its time says
         self._late = np.zeros(LATE, np.float32)
         self._open = 0.0
@@ -105,6 +108,7 @@ class EchoCleaner:
             self._check()
         if self._shift != self._shift_used:
             self._shift_used = self._shift
+            self._time.restart()
             before = self._played.between(far_s - PARTITIONS * FRAME / SAMPLE_RATE_HZ, PARTITIONS * FRAME)
             if before is not None:
                 self._linear.relive(before)
@@ -132,21 +136,26 @@ class EchoCleaner:
         for number, start in enumerate(range(0, len(near), FRAME)):
             frame = slice(start, start + FRAME)
             self._silent = 0 if power(far[frame]) > AUDIBLE else self._silent + 1
-            is_checked = self._is_new or self._to_check == 0 or self._silent > PARTITIONS
+            is_checked = self._shift == self._shift_used and (
+                self._is_new or self._to_check == 0 or self._silent > PARTITIONS
+            )
             rest[frame], echo = self._linear.step(near[frame], far[frame], learn=is_checked)
             if is_checked:
-                foreign[number] = self._others.step(near[frame], rest[frame], echo)
+                is_foreign = self._others.step(near[frame], rest[frame], echo)
             else:
-                foreign[number] = False
+                is_foreign = False
                 self._others.pass_over(echo)
-            known[number] = is_checked and self._others.knows_us
-            if known[number]:
+            knows_us = is_checked and self._others.knows_us
+            known[number] = knows_us and self._to_settle == 0
+            foreign[number] = is_foreign and known[number]
+            if knows_us:
                 self._is_new, self._was_known = False, True
             elif is_checked and self._was_known:  # samples were lost, or something was moved: then it is learnt anew
                 self._was_known = False
                 self._check()
-            self._shift -= self._time.step(near[frame], echo, rest[frame])
+            self._heed_time(self._time.step(near[frame], echo, rest[frame]))
             if power(echo) > LEAST_FLOOR:
+                self._to_settle = max(self._to_settle - (self._to_check == 0), 0)
                 self._to_check = max(self._to_check - 1, 0)
         late = np.concatenate([self._late, rest])
         self._late = late[-LATE:]
@@ -162,6 +171,15 @@ class EchoCleaner:
             )
         )
         return Block(at_s, cleaned)
+
+    def _heed_time(self, later: float) -> None:
+        """The echo comes so many samples later than was learnt: read the reference later, from the next block on."""
+        if abs(later) < (LEAST_SHIFT if self._to_check else 1):  # a person beside us makes it look a little wrong
+            return
+        whole = round(later)
+        self._shift -= whole
+        self._linear.come_later(later - whole)
+        self._to_settle = SETTLE_FRAMES
 
     def _opened(self, foreign: Bools) -> Floats:
         """[n] 0..1 for each sample: how much is taken of what is left of us and all of others."""

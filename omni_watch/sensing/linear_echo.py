@@ -41,9 +41,12 @@ FLOOR_UP: Final = 1.007  # the noise of a room, in a frame: 3 dB in a second
 FLOOR_MARGIN: Final = 4.0
 LEAST_FLOOR: Final = 1e-9
 CHECK_FRAMES: Final = 40  # of our voice, after which it is asked whether it comes at another time than was learnt
-LOST_DB: Final = -10.0  # what is left of our voice when it does
+SETTLE_FRAMES: Final = 15  # of it, after which the filter fits another time
+LOST_DB: Final = -25.0  # more is left of our voice when it does, be it by a part of a sample
 CLEAR: Final = 0.3  # 0..1: how much of both has to agree on that time
 MOST_SHIFT: Final = 2400  # samples
+LEAST_SHIFT: Final = 0.1  # of a sample; what is left of that is a thirtieth
+FINER: Final = 4  # times that delays are looked at more finely than by samples
 
 Floats = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -85,6 +88,14 @@ class LinearEcho:
         self._weights = (self._weights + np.fft.rfft(step, axis=1)).astype(np.complex64)
         learnt = STAYS**2 * (1 - 0.5 * gain * power) * self._unsure
         self._unsure = (learnt + (1 - STAYS**2) * (np.abs(self._weights) ** 2 + self._unsure_least)).astype(np.float32)
+
+    def come_later(self, samples: float) -> None:
+        """The echo of everything comes so much later than was learnt; by less than a sample."""
+        learnt = np.fft.irfft(self._weights, axis=1)[:, :FRAME].ravel()
+        size = 2 * len(learnt)
+        turned = np.fft.rfft(learnt, size) * np.exp(-2j * np.pi * np.fft.rfftfreq(size) * samples)
+        moved = np.fft.irfft(turned, size)[: len(learnt)].reshape(-1, FRAME)
+        self._weights = np.fft.rfft(moved, 2 * FRAME, axis=1).astype(np.complex64)
 
     def relive(self, far: Floats) -> None:
         """The last sound of the loudspeaker, [32 * 160], was another: the same at another time."""
@@ -163,31 +174,33 @@ class EchoTime:
         self._echo: list[Floats] = []
         self._left = 0.0  # power of what was left
 
-    def step(self, near: Floats, echo: Floats, rest: Floats) -> int:
+    def step(self, near: Floats, echo: Floats, rest: Floats) -> float:
         """How many samples later the echo comes than was thought; 0 as long as that is not sure."""
         if power(echo) < LEAST_FLOOR:
-            return 0
+            return 0.0
         self._near.append(near)
         self._echo.append(echo)
         self._left += power(rest)
         if len(self._near) < CHECK_FRAMES:
-            return 0
+            return 0.0
         heard, thought, left = np.concatenate(self._near), np.concatenate(self._echo), self._left / CHECK_FRAMES
         self.restart()
-        return _later(heard, thought) if left > power(heard) * 10 ** (LOST_DB / 10) else 0
+        return _later(heard, thought) if left > power(heard) * 10 ** (LOST_DB / 10) else 0.0
 
 
-def _later(heard: Floats, thought: Floats) -> int:
+def _later(heard: Floats, thought: Floats) -> float:
     """The delay on which their phases agree best (C. Knapp and G. Carter, 1976); 0 when there is none."""
     size = 1 << (len(heard) + MOST_SHIFT).bit_length()
     both = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(thought, size))
     both /= np.abs(both) ** 0.7 + 1e-12
-    agreement = np.fft.irfft(both)
-    agreement[MOST_SHIFT : size - MOST_SHIFT] = 0
+    agreement = FINER * np.fft.irfft(both, FINER * size)
+    agreement[FINER * MOST_SHIFT : FINER * (size - MOST_SHIFT)] = 0
     best = int(np.argmax(agreement))
-    if agreement[best] < CLEAR * np.mean(np.abs(both)):
-        return 0
-    return best if best < MOST_SHIFT else best - size
+    if agreement[best] <= CLEAR * np.mean(np.abs(both)):
+        return 0.0
+    before, top, after = agreement[best - 1], agreement[best], agreement[(best + 1) % len(agreement)]
+    peak = best + 0.5 * (before - after) / (before - 2 * top + after)  # of the parabola through the three
+    return float(peak if best < len(agreement) // 2 else peak - len(agreement)) / FINER
 
 
 def power(sound: Floats) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,10 +34,13 @@ def response(seed: int = 0, *, reverberates_s: float = 0.3, loudness: float = 0.
 
 
 def echo_of(far: Floats, *, delay_s: float = 0.0, seed: int = 0, noise: float = 0.0005) -> Floats:
-    """[n] as `far`: what is heard of it, so late (less than 0: so early), over a room's noise."""
-    shift = round(delay_s * RATE)
+    """[n] as `far`: what is heard of it, so late (less than 0: so early; also by parts of a sample), over a room's
+    noise."""
+    shift = math.floor(delay_s * RATE)
     moved = np.concatenate([np.zeros(max(shift, 0), np.float32), far[max(-shift, 0) :], np.zeros(max(-shift, 0))])
-    heard = np.convolve(moved, response(seed))[: len(far)]
+    size, part = 2 * len(moved), delay_s * RATE - shift
+    turned = np.fft.rfft(moved, size) * np.exp(-2j * np.pi * np.fft.rfftfreq(size) * part)
+    heard = np.convolve(np.fft.irfft(turned)[: len(moved)], response(seed))[: len(far)]
     return (heard + np.random.default_rng(seed).normal(0, noise, len(far))).astype(np.float32)
 
 

@@ -23,6 +23,7 @@ from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_device import FakeDevice
 from tests.fakes.fake_picture import FakePicture
 from tests.fakes.rooms import echo_of, level_db, speech_like
+from tests.fakes.spoken import recorded
 
 START_S = 1000.0  # of the fake clock
 CANCELLER_LATE = 128  # samples
@@ -100,7 +101,7 @@ def test_a_person_who_talks_over_us_stays_as_loud_and_is_noticed_at_once(person_
     assert np.mean(before) < 0.1
 
 
-@pytest.mark.parametrize("later_s", [0.0004, 0.002, 0.04, -0.06])
+@pytest.mark.parametrize("later_s", [0.00003, 0.0004, 0.002, 0.04, -0.06])
 def test_a_sound_whose_time_was_told_a_little_wrong_is_recognised_as_ours_all_the_same(later_s: float) -> None:
     """Each sound of a loudspeaker is told a time of its own, and that is never exact."""
     far, levels = speech_like(6.0, seed=8), list[Level]()
@@ -143,6 +144,39 @@ def test_a_person_who_asked_is_forgotten_when_we_begin_to_answer(
     assert np.mean([level.foreign for level in levels if START_S + 11.9 < level.at_s < START_S + 13]) < 0.1
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_after_a_person_talked_over_us_our_next_sentence_is_not_taken_for_a_person(seed: int) -> None:
+    """We fell silent in the middle of it, and no sound's time is told to the sample."""
+    rng, levels, played = np.random.default_rng(seed), list[Level](), Played(FakeClock())
+    cleaner = EchoCleaner(played, open_canceller(), levels.append)
+    near = list[Floats]()
+    for turn in range(7):
+        far = sentence(turn, begins_at=int(rng.integers(800)))
+        if is_talked_over := turn % 2 == 1:
+            far = far[: round(1.5 * SAMPLE_RATE_HZ)]
+        played.begin(far).heard(0.0, START_S + 6 * turn)
+        room = np.pad(far, (0, 6 * SAMPLE_RATE_HZ - len(far)))
+        near.append(echo_of(room, delay_s=0.05 + rng.uniform(-0.003, 0.003), seed=seed))
+        if is_talked_over:
+            person = speech_like(2.0, seed=turn, level=rng.choice([0.03, 0.1, 0.3]))
+            near[-1][SAMPLE_RATE_HZ : 3 * SAMPLE_RATE_HZ] += person
+    sound = np.concatenate(near)
+    cleaned(cleaner, sound, by_blocks(sound))
+    for turn in (2, 4, 6):
+        alone = [level for level in levels if 0 <= level.at_s - START_S - 6 * turn < 3]
+        lately = np.convolve([level.foreign for level in alone], np.full(6, 1 / 6), "valid")
+        assert lately.max() < 0.2
+        assert np.mean([level.is_sure for level in alone]) > 0.6
+
+
+def sentence(number: int, begins_at: int) -> Floats:
+    """One of ours."""
+    names = ("kettle", "elevator", "dog", "microwave", "baby")
+    silence = np.zeros(begins_at, np.float32)
+    spoken = np.concatenate([silence, recorded(names[number % 5]), recorded(names[(number + 2) % 5])])
+    return np.asarray(spoken * (0.1 / np.sqrt(np.mean(spoken**2))), np.float32)
+
+
 def test_where_the_loudspeaker_was_moved_it_is_learnt_anew_and_nobody_is_taken_for_a_person_meanwhile() -> None:
     levels, played = list[Level](), Played(FakeClock())
     cleaner = EchoCleaner(played, open_canceller(), levels.append)
@@ -162,6 +196,15 @@ def test_a_canceller_that_never_learnt_anything_calls_nobody_a_person() -> None:
     levels, near = list[Level](), speech_like(8.0, seed=9)
     cleaned(EchoCleaner(playing(speech_like(8.0, seed=10)), open_canceller(), levels.append), near, by_blocks(near))
     assert not any(level.is_sure for level in levels)
+
+
+def test_a_microphone_that_is_muted_while_we_speak_hears_nobody() -> None:
+    far, levels = speech_like(4.0, seed=12), list[Level]()
+    near = echo_of(far, delay_s=0.05)
+    near[2 * SAMPLE_RATE_HZ :] = 0
+    cleaned(EchoCleaner(playing(far), open_canceller(), levels.append), near, by_blocks(near))
+    muted = [level for level in levels if level.at_s > START_S + 2.1]
+    assert not any(level.foreign for level in muted)
 
 
 def test_sound_is_left_alone_again_some_seconds_after_we_fell_silent_and_none_is_lost() -> None:
