@@ -121,11 +121,11 @@ class Floor:
 
     def give_way(self, for_s: float) -> bool:
         """A person speaks: who has the floor falls silent at once, and its `speak` raises `Interrupted`. For so long
-        nobody begins but who is urgent; called again, the last time counts. Whether somebody had the floor.
+        nobody begins but who is urgent; called again, the last time counts. Whether somebody had the floor until now.
         """
         self.person_speaks(for_s)
         speaker = self._speaker
-        if speaker is None:
+        if speaker is None or speaker.gives_way:
             return False
         speaker.gives_way = True
         if speaker.speaking is not None:

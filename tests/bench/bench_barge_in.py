@@ -137,7 +137,7 @@ async def _interrupted(report: Report, hall: ListeningRoom, room: Room, cabinet:
     )
     report.measured("the slowest", max(took_s), "s")
     gave_way_s = [each["after_s"] for each in hall.observer.named("voice.gave_way")]
-    report.measured("of that until it was decided, median", float(np.median(gave_way_s)), "s")
+    report.measured("from the onset of the voice until it was decided, median", float(np.median(gave_way_s)), "s")
 
 
 async def _beside(report: Report, hall: ListeningRoom, room: Room, kind: str, sound: Floats, voice: bytes) -> None:

@@ -166,21 +166,29 @@ def as_wav(sound: Floats) -> bytes:
 
 def stopped_after_s(room: ListeningRoom, person: Floats, ours: Floats) -> float:
     """Seconds from the person's first sound to our last, as the microphone heard both, to 30 ms: piece by piece, how
-    much of our voice is in what was heard. It has to have been heard for a second before the person began."""
+    much of our voice is in what was heard beside the person's, which may look like it for a moment. It has to have been
+    heard for a second before the person began."""
     sound = room.between(room.raw, room.raw[0].at_s, np.inf)
-    began = _where(sound, person) + int(np.flatnonzero(np.abs(person) > LOUD)[0])
-    offset = began - RATE - _where(ours, sound[began - RATE : began])
+    person_at = _where(sound, person)
+    began = person_at + int(np.flatnonzero(np.abs(person) > LOUD)[0])
+    ours_at = began - RATE - _where(ours, sound[began - RATE : began])
     last = began
     for at in range(began, len(sound) - PIECE, PIECE // 4):
-        voice, heard = ours[max(at - offset, 0) : at - offset + PIECE], sound[at : at + PIECE]
-        if len(voice) < PIECE:
-            break
-        power = float(np.dot(voice, voice))
-        if power / PIECE > (LOUD / 2) ** 2 and float(np.dot(voice, heard)) > 0.5 * power:
+        voice = _piece(ours, at - ours_at)
+        if float(np.dot(voice, voice)) / PIECE < (LOUD / 2) ** 2:
+            continue
+        both = np.stack([voice, _piece(person, at - person_at)], axis=1)
+        if np.linalg.lstsq(both, sound[at : at + PIECE])[0][0] > 0.5:
             last = at + PIECE
         elif at > last + RATE // 2:
             break
     return (last - began) / RATE
+
+
+def _piece(sound: Floats, at: int) -> Floats:
+    """What `sound` has from there on, and silence where it has nothing."""
+    found = sound[max(at, 0) : max(at + PIECE, 0)]
+    return np.pad(found, (0, PIECE - len(found)))
 
 
 def _where(sound: Floats, part: Floats) -> int:

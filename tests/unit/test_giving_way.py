@@ -56,6 +56,24 @@ def test_a_person_on_a_cleaned_microphone_stops_us_and_we_begin_again_when_they_
     assert observer.named("voice.gave_way") == [{"feed": "hall", "after_s": 0.2}]
 
 
+def test_while_we_are_being_silenced_it_is_told_once_that_we_gave_way() -> None:
+    observer = FakeObserver()
+
+    async def scene() -> float | None:
+        way = giving_way(observer)
+        way.barge_in.cleaned.add("hall")
+
+        def talks() -> None:
+            way.hears(SpeechBegan(feed="hall", at_s=1.8))
+            way.hears(SpeechBegan(feed="hall", at_s=1.9))
+
+        later(2.0, talks)
+        return await said(way, 9.0)
+
+    assert run_virtually(scene())[0] is None
+    assert len(observer.named("voice.gave_way")) == 1
+
+
 def test_a_person_who_is_never_heard_to_end_does_not_silence_us_for_ever() -> None:
     async def scene() -> tuple[float | None, float | None]:
         way = giving_way()
