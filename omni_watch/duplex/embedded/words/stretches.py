@@ -24,7 +24,7 @@ class Habits:
 
     sure: float = 0.5  # probability at which a window counts as voice; the published default of the net
     unsure: float = 0.35  # below it a window counts as silence; as published: `sure` less 0.15
-    begin_s: float = 0.13  # so much voice within `begin_within_s` is a beginning
+    begin_s: float = 0.1  # so much voice within `begin_within_s` is a beginning
     begin_within_s: float = 0.26
     pause_s: float = 0.2  # a breath; recognition begins
     end_s: float = 0.6  # nobody goes on after it
