@@ -6,7 +6,8 @@ microphone is before and after our own voice was taken out. From these it decide
 - A microphone out of which our voice is taken: a voice that sets in while we speak stops us at once, if it is more
   than what may be left of ours.
 - Where a voice was there before we began (people among themselves, a television), only a request stops us.
-- A microphone that hears us (a camera's): only words stop us, and only words that are surely not ours.
+- A microphone that hears us (a camera's; one of which it is not learnt yet how we sound there): only words stop us,
+  and only words that are surely not ours.
 
 Words that are likely to be ours, come back, are `OURS` on every microphone, and never a command.
 """
@@ -22,7 +23,7 @@ from typing import Final
 
 from omni_watch.domain.hearing import Heard, Hearing, SpeechBegan, SpeechEnded
 from omni_watch.domain.rules import Language
-from omni_watch.watch.own_words import is_own_words
+from omni_watch.watch.own_words import is_own_sentence, is_own_words
 from omni_watch.watch.pinyin import syllables
 
 SAYINGS_KEPT: Final = 8
@@ -157,8 +158,10 @@ class BargeIn:
         is_request = self.is_request(heard.text, heard.language)
         if any(self._is_ours(heard, saying) for saying in self._sayings):
             return Heed.OURS
+        is_clear = heard.confidence >= LEAST_SURE and len(syllables(heard.text)) >= FEWEST_WORDS
         ear = self._ears[heard.feed]
-        if is_cleaned and not is_request and _foreign(ear, heard.start_s, heard.end_s) < LEAST_OF_WORDS:
+        is_left = is_cleaned and not is_request and _foreign(ear, heard.start_s, heard.end_s) < LEAST_OF_WORDS
+        if is_left and not (is_clear and not _is_known(ear, heard)):
             return Heed.OURS  # misheard from what is left of us
         saying = self.saying
         if saying is None or heard.end_s < saying.start_s:
@@ -169,7 +172,6 @@ class BargeIn:
             return Heed.NOTHING
         if is_cleaned:
             return Heed.STOP
-        is_clear = heard.confidence >= LEAST_SURE and len(syllables(heard.text)) >= FEWEST_WORDS
         return Heed.STOP if is_clear else Heed.NOTHING
 
     def _is_ours(self, heard: Heard, saying: Saying) -> bool:
@@ -182,7 +184,9 @@ class BargeIn:
         if not saying.text:
             return not is_cleaned
         readings = ((heard.text, heard.language), *((each.text, each.language) for each in heard.alternatives))
-        return any(is_own_words(text, language, saying.text) for text, language in readings)
+        is_late = not is_cleaned and heard.start_s > saying.end_s and heard.confidence >= LEAST_SURE
+        is_alike = is_own_sentence if is_late else is_own_words
+        return any(is_alike(text, language, saying.text) for text, language in readings)
 
 
 def _is_busy(ear: _Ear, at_s: float) -> bool:
@@ -201,8 +205,18 @@ def _foreign(ear: _Ear, since_s: float, until_s: float) -> float:
     return sum(level.foreign for level in levels) / len(levels) if levels else 1.0
 
 
+def _is_known(ear: _Ear, heard: Heard) -> bool:
+    """Whether it was known how we sound here for most of the time of these words."""
+    levels = _levels(ear, heard)
+    return 2 * sum(level.is_sure for level in levels) >= len(levels)
+
+
+def _levels(ear: _Ear, heard: Heard) -> list[Level]:
+    return [level for level in ear.levels if heard.start_s <= level.at_s <= heard.end_s]
+
+
 def _is_surely_a_person(ear: _Ear, heard: Heard) -> bool:
     """Whether a person was heard for all of the time of these words, as far as we spoke then."""
-    levels = [level for level in ear.levels if heard.start_s <= level.at_s <= heard.end_s]
+    levels = _levels(ear, heard)
     is_sure = bool(levels) and all(level.is_sure for level in levels)
     return is_sure and _foreign(ear, heard.start_s, heard.end_s) >= LEAST_FOREIGN

@@ -16,8 +16,10 @@ from omni_watch.watch.pinyin import has_han, likeness, syllables
 LEAST_SHARE: Final = 0.65  # of the words heard that were said, in that order
 LEAST_LETTERS: Final = 0.66  # of the letters heard, where the words are wrong: "cattle is fool"
 LEAST_SOUND: Final = 0.6
+LEAST_OF_SENTENCE: Final = 0.5  # that is heard of one of ours which comes back whole
 LONGEST: Final = 400  # characters that are compared; an alert is shorter
 ALIKE_WORD: Final = 0.75
+_BETWEEN: Final = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])")  # sentences
 
 
 def is_own_words(text: str, language: Language, said: str) -> bool:
@@ -34,6 +36,26 @@ def is_own_words(text: str, language: Language, said: str) -> bool:
     if _share(words, said_words) >= LEAST_SHARE:
         return True
     return len(words) > 1 and _letters("".join(words), "".join(said_words)) >= LEAST_LETTERS
+
+
+def is_own_sentence(text: str, language: Language, said: str) -> bool:
+    """The same for what is heard only after we ended: then it is a sentence of ours or several, which may have been cut
+    short, because a voice is heard from one long pause to the next. A word from the middle of one is a person's."""
+    sentences = [each for each in _BETWEEN.split(said[-LONGEST:]) if each.strip()]
+    for first in range(len(sentences)):
+        if is_own_words(text, language, _beginning(" ".join(sentences[first:]), text)):
+            return True
+        for end in range(first + 1, len(sentences) + 1):
+            whole = " ".join(sentences[first:end])
+            is_enough = len(syllables(text)) >= LEAST_OF_SENTENCE * len(syllables(whole))
+            if is_enough and is_own_words(text, language, whole):
+                return True
+    return False
+
+
+def _beginning(said: str, heard: str) -> str:
+    """As much of it as was heard, and a little more."""
+    return said[: round(1.2 * len(heard)) + (1 if has_han(said) else 5)]
 
 
 def _sounds_alike(heard: str, said: str) -> bool:

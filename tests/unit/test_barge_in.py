@@ -10,6 +10,7 @@ from omni_watch.domain.hearing import Heard, SpeechBegan, SpeechEnded, Transcrip
 from omni_watch.domain.rules import Language
 from omni_watch.watch.barge_in import BACK_FAR_S, BACK_S, BUSY_SHARE, SINCE_S, BargeIn, Heed, Level
 from omni_watch.watch.own_words import is_own_words
+from omni_watch.watch.pinyin import has_han
 
 MIC, CAMERA = "hall", "porch"
 OURS = "The kettle is full. Please take it off the stove."
@@ -168,6 +169,17 @@ def test_misheard_words_of_what_is_left_of_us_stop_nobody_but_a_request_does() -
     assert barge_in.hears(heard("Be quiet.", 101.0, 102.0)) is Heed.STOP
 
 
+def test_before_it_is_learnt_how_we_sound_here_words_stop_us_that_are_clear_and_not_ours() -> None:
+    unsure, sure = speaking(), speaking()
+    levels(unsure, 100.0, 103.0, foreign=0.0, is_sure=False)
+    levels(sure, 100.0, 103.0, foreign=0.0)
+    words = heard("I heard you, thanks.", 101.0, 102.0)
+    assert unsure.hears(words) is Heed.STOP
+    assert sure.hears(words) is Heed.OURS
+    assert unsure.hears(heard("The kettle is full, please.", 101.0, 102.0)) is Heed.OURS
+    assert unsure.hears(heard("Mumble jumble tumble.", 101.0, 102.0, confidence=0.3)) is Heed.OURS
+
+
 def test_words_of_ours_that_nobody_knows_are_ours_whatever_a_camera_hears() -> None:
     """A companion with a voice of its own: its sound is there before its words are."""
     barge_in = speaking("", is_request=lambda text, _language: text == "Be quiet.")
@@ -189,6 +201,50 @@ def test_our_words_are_ours_for_as_long_as_they_may_come_back(feed: str, back_s:
     assert barge_in.hears(heard(words, 104.0 + back_s - 0.1, 106.0 + back_s, feed)) is Heed.OURS
     assert barge_in.hears(heard(words, 104.0 + back_s + 0.1, 106.0 + back_s, feed)) is Heed.NOTHING
     assert barge_in.hears(heard(words, 97.0, 99.0, feed)) is Heed.NOTHING
+
+
+QUESTION, QUESTION_ZH = "Which one do you mean: the kettle or the bowl?", "你说的是哪一个：水壶还是碗？"
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "is_ours"),
+    [
+        (QUESTION, "The kettle.", False),
+        (QUESTION, "The bowl, please.", False),
+        (QUESTION, "Which one do you mean, the kettle or the bowl?", True),
+        (QUESTION, "Which one do you mean?", True),
+        (QUESTION, "One do you mean the cattle or the ball", True),
+        ("I have two of them. " + QUESTION, "Which one do you mean the kettle or the bowl", True),
+        ("I have two of them. " + QUESTION, "The kettle.", False),
+        (OURS, "The kettle is full.", True),
+        (OURS, "Please take it off the stove.", True),
+        (OURS, "Take it off the stove.", True),
+        ("Shall I cancel the kettle or the dog?", "The dog.", False),
+        ("Shall I cancel the kettle or the dog?", "Cancel the kettle.", True),  # as if we had been cut short
+        ("The kettle?", "The kettle.", True),  # nobody can tell
+        ("Please come to the kitchen and take it off the stove, before it boils over.", "Please come to the kit", True),
+        (QUESTION_ZH, "水壶", False),
+        (QUESTION_ZH, "水壶吧", False),
+        (QUESTION_ZH, "碗", False),
+        (QUESTION_ZH, "你说的是哪一个水壶还是碗", True),
+        (QUESTION_ZH, "你说的是哪一个", True),
+        ("水壶满了。请关火。", "请关火", True),
+        ("水壶满了。请关火。", "水湖慢了", True),
+    ],
+)
+def test_what_a_camera_hears_after_our_end_is_ours_only_if_whole_sentences_came_back(
+    said: str, text: str, is_ours: bool
+) -> None:
+    barge_in = speaking(said)
+    barge_in.silent(104.0)
+    answer = heard(text, 105.0, 106.0, CAMERA, language="zh" if has_han(text) else "en")
+    assert (barge_in.hears(answer) is Heed.OURS) is is_ours
+
+
+def test_what_a_camera_hears_badly_after_our_end_is_ours_when_it_is_any_part_of_it() -> None:
+    barge_in = speaking(QUESTION)
+    barge_in.silent(104.0)
+    assert barge_in.hears(heard("The kettle.", 105.0, 106.0, CAMERA, confidence=0.3)) is Heed.OURS
 
 
 def test_a_person_who_says_our_words_while_we_say_them_is_believed_only_where_our_voice_is_surely_taken_out() -> None:
