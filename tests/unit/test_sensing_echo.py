@@ -144,7 +144,7 @@ def test_a_person_who_asked_is_forgotten_when_we_begin_to_answer(
     assert np.mean([level.foreign for level in levels if START_S + 11.9 < level.at_s < START_S + 13]) < 0.1
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_after_a_person_talked_over_us_our_next_sentence_is_not_taken_for_a_person(seed: int) -> None:
     """We fell silent in the middle of it, and no sound's time is told to the sample."""
     rng, levels, played = np.random.default_rng(seed), list[Level](), Played(FakeClock())
