@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ import pytest
 from tests.fixtures_broker import free_port
 
 INSIDE = Path(__file__).parent / "inside"
+FILES = Path(__file__).parents[2] / "deploy" / "home-assistant"  # what a person copies
 START_LIMIT_S = 400.0  # the first start installs what its integrations need
 BIN, ROOT = "OMNI_WATCH_HA_BIN", "OMNI_WATCH_HA_ROOT"
 
@@ -40,12 +42,13 @@ homeassistant:
   time_zone: UTC
   currency: EUR
   country: DE
-http:
+{packages}http:
   server_host: 127.0.0.1
   server_port: {port}
 api:
 config:
 onboarding:
+conversation:
 logger:
   default: warning
 """
@@ -80,6 +83,7 @@ class HomeAssistant:
     """`start` it, then `join` it to a broker; stop it with `stop`."""
 
     folder: Path  # of its configuration, as we see it
+    has_package: bool = True  # with our sentences and scripts, which want 2024.11
     port: int = field(default_factory=free_port)
     token: str = ""
     _process: subprocess.Popen[bytes] | None = None
@@ -90,13 +94,18 @@ class HomeAssistant:
 
     @property
     def log(self) -> list[str]:
-        """Its warnings and errors of this and earlier starts that have to do with MQTT."""
+        """Its warnings and errors of this and earlier starts that have to do with us."""
         lines = (self.folder / "run.log").read_text(errors="replace").splitlines()
-        return [line for line in lines if "mqtt" in line.lower() and (" WARNING " in line or " ERROR " in line)]
+        about_us = re.compile("mqtt|omni|template|conversation|intent|script", re.IGNORECASE)
+        return [line for line in lines if about_us.search(line) and (" WARNING " in line or " ERROR " in line)]
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "configuration.yaml").write_text(CONFIGURATION.format(port=self.port))
+        for name in ("custom_sentences", "packages") if self.has_package else ():
+            shutil.copytree(FILES / name, self.folder / name, dirs_exist_ok=True)
+        packages = "  packages: !include_dir_named packages\n" if self.has_package else ""
+        configuration = CONFIGURATION.format(port=self.port, packages=packages)
+        (self.folder / "configuration.yaml").write_text(configuration)
         own = self.folder if not (root := os.environ.get(ROOT)) else Path("/") / self.folder.relative_to(root)
         with (self.folder / "run.log").open("ab") as log:
             self._process = subprocess.Popen(_started("hass", "-c", str(own)), stdout=log, stderr=log)
@@ -164,6 +173,12 @@ class HomeAssistant:
 
     def call(self, service: str, **data: Any) -> Any:
         return self.post(f"/api/services/{service.replace('.', '/')}", data)
+
+    def converse(self, sentence: str, language: str) -> str:
+        """What Assist answers."""
+        asked = {"text": sentence, "language": language}
+        answer = self.post("/api/conversation/process", asked)["response"]
+        return str(answer["speech"]["plain"]["speech"])
 
     def command(self, **message: Any) -> Any:
         """Over its websocket."""

@@ -6,29 +6,23 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from omni_watch.alerts import mqtt
-from omni_watch.alerts.mqtt import MqttChannel, MqttSettings
-from omni_watch.app.publishing import Publisher
 from omni_watch.domain.tasks import Task, TaskState
-from omni_watch.home_assistant.desk import Desk, Hands
 from omni_watch.home_assistant.devices import feed_device, hub, task_device
-from omni_watch.home_assistant.discovery import Discovery, DiscoveryForm, DiscoverySettings
+from omni_watch.home_assistant.discovery import DiscoveryForm
 from omni_watch.home_assistant.entities import Device
 from omni_watch.home_assistant.messages import is_for_old_ones
 from omni_watch.store.thread import SqlStore
-from omni_watch.telemetry.clock import SystemClock
-from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch.modes import Mode, modes
 from tests.fakes.fake_channel import alert, delivery
-from tests.fakes.fake_line import ASKED_HOUSE
-from tests.fakes.fake_observer import FakeObserver
+from tests.fakes.mqtt_house import MqttHouse, running
 from tests.fakes.values import a_task
 from tests.fixtures_broker import Broker
 from tests.home_assistant.hass import ROOT, HomeAssistant
@@ -54,7 +48,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 def home(broker: Broker) -> Iterator[HomeAssistant]:
     place = Path(os.environ.get(ROOT, "/")) / "tmp"
     with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
-        home = HomeAssistant(Path(folder) / "config")
+        home = HomeAssistant(Path(folder) / "config", has_package=version() >= DEVICE_FORM_SINCE)
         try:
             home.start()
             home.join(broker.port)
@@ -63,78 +57,10 @@ def home(broker: Broker) -> Iterator[HomeAssistant]:
             home.stop()
 
 
-@dataclass
-class House:
-    """The daemon without cameras: what it tells the broker, and takes from it."""
-
-    channel: MqttChannel
-    store: SqlStore
-    discovery: Discovery
-    publisher: Publisher
-    status: StatusObserver
-    clock: SystemClock
-
-    async def add(self, *tasks: Task) -> None:
-        for task in tasks:
-            await self.store.transact(lambda tx, t=task: tx.tasks.add(t))  # type: ignore[misc]
-        await self.publisher.publish_tasks()
-
-    async def task(self, task_id: str) -> Task:
-        found = await self.store.transact(lambda tx: tx.tasks.get(task_id))
-        assert found is not None
-        return found
-
-    def kill(self) -> None:
-        """As by SIGKILL: the line is cut without a goodbye."""
-        assert self.channel._live is not None
-        self.channel._live.abort("killed")
-
-
-@asynccontextmanager
-async def running(broker: Broker, instance: str, form: DiscoveryForm, store: SqlStore) -> AsyncIterator[House]:
-    clock, observer, ready = SystemClock(), FakeObserver(), asyncio.Event()
-    channel = MqttChannel(
-        MqttSettings(host="127.0.0.1", port=broker.port, instance=instance),
-        clock=clock,
-        observer=observer,
-        store=store,
-        on_ready=ready.set,
-    )
-    changed = asyncio.Event()
-    discovery = Discovery(
-        channel,
-        store,
-        channel.topics,
-        ["kitchen"],
-        settings=DiscoverySettings(form=form),
-        observer=observer,
-        on_change=changed.set,
-    )
-    status = StatusObserver(clock)
-    publisher = Publisher(channel, store, status, "embedded", clock=clock, zone="UTC", discovery=discovery)
-    hands = Hands(house=lambda: ASKED_HOUSE, on_change=changed.set, show=discovery.show)
-    desk = Desk(channel, store, channel.topics, hands, clock=clock, observer=observer)
-
-    async def look() -> None:
-        while True:
-            await changed.wait()
-            changed.clear()
-            await publisher.publish_tasks()
-
-    await publisher.publish_tasks()
-    works = (channel.run(), publisher.run(), desk.run(), look())
-    workers = [asyncio.create_task(work) for work in works]
-    for field in ({"feed": "kitchen", "sense": "sight", "state": "live"},):
-        status.on("feed.state", **field)
-    async with asyncio.timeout(10):
-        await ready.wait()
-    try:
-        yield House(channel, store, discovery, publisher, status, clock)
-    finally:
-        await channel.close()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+def house_named(
+    name: str, broker: Broker, store: SqlStore, form: DiscoveryForm
+) -> AbstractAsyncContextManager[MqttHouse]:
+    return running(broker.port, name, store, form=form, prefix="homeassistant", has_numbers=True)
 
 
 @pytest.fixture
@@ -159,9 +85,9 @@ async def test_everything_appears_follows_and_acts_and_all_of_it_recovers(
 ) -> None:
     monkeypatch.setattr(mqtt, "FIRST_PAUSE_S", 0.3)
     kettle = a_task("kettle01", text="Tell me when the kettle is full", set_at=datetime.now(UTC))
-    async with running(broker, "home", form, store) as house:
+    async with house_named("home", broker, store, form) as house:
         topics = house.channel.topics
-        await house.add(kettle)
+        await house.save(kettle)
 
         # appears
         wanted = entity_ids((hub(topics), feed_device(topics, "kitchen"), task_device(topics, kettle)), form)
@@ -233,8 +159,8 @@ async def test_a_device_that_is_deleted_there_stays_away_until_it_is_asked_for(
         pytest.skip("deleting is asked for in another way there")
     task = a_task("lamp0001", text="Tell me when the lamp is on", set_at=datetime.now(UTC))
     switch = "switch.omni_watch_lamp0001_enabled"
-    async with running(broker, "den", form, store) as house:
-        await house.add(task)
+    async with house_named("den", broker, store, form) as house:
+        await house.save(task)
         await home.until_true(lambda: switch in home.states(), "it appears")
         devices = await asyncio.to_thread(lambda: home.command(type="config/device_registry/list"))
         device = next(one for one in devices if one["identifiers"] == [["mqtt", "omni_watch_den_t_lamp0001"]])
@@ -260,7 +186,7 @@ async def test_a_hundred_tasks_appear_and_go_quickly(
 ) -> None:
     tasks = [a_task(f"many{number:04}", set_at=datetime.now(UTC)) for number in range(100)]
     wanted = {f"switch.omni_watch_{task.id}_enabled" for task in tasks}
-    async with running(broker, "many", form, store) as house:
+    async with house_named("many", broker, store, form) as house:
         for task in tasks:
             await store.transact(lambda tx, t=task: tx.tasks.add(t))  # type: ignore[misc]
         last = f"sensor.omni_watch_{tasks[-1].id}_last_fired" if form == "device" else max(wanted)
@@ -274,3 +200,53 @@ async def test_a_hundred_tasks_appear_and_go_quickly(
         await house.publisher.publish_tasks()
         went_s = await home.until_true(lambda: not wanted & home.states().keys(), "all gone", 60)
     print(f"\n100 tasks appeared in {appeared_s:.2f} s ({cpu_s:.2f} s of a processor) and went in {went_s:.2f} s")
+
+
+async def test_assist_hands_over_what_is_said_and_speaks_the_answer_in_its_language(
+    broker: Broker, home: HomeAssistant, store: SqlStore, form: DiscoveryForm
+) -> None:
+    if not home.has_package:
+        pytest.skip("our package wants Home Assistant 2024.11")
+
+    async def said(sentence: str, language: str) -> str:
+        return await asyncio.to_thread(home.converse, sentence, language)
+
+    async def live() -> list[Task]:
+        return await store.transact(lambda tx: tx.tasks.live())
+
+    async with house_named("home", broker, store, form):
+        # asks for something
+        assert "kettle" in (answer := await said("tell me when the kettle boils", "en")), answer
+        (kettle,) = await live()
+        assert kettle.language == "en"
+        answer = await said("微波炉响了告诉我一声", "zh-CN")
+        assert "微波炉" in answer, answer
+        _, microwave = await live()
+        assert microwave.language == "zh"
+
+        # lists
+        listed = await said("what are you watching for", "en")
+        assert "kettle" in listed, listed
+        assert "微波炉" in (listed := await said("你在看着什么", "zh-CN")), listed
+
+        # takes note
+        open_one = alert(kettle.id, text="The kettle boils.", decided_at=datetime.now(UTC))
+        await store.transact(lambda tx: tx.alerts.add(open_one, (delivery(open_one, "mqtt"),)))
+        assert await said("I saw it", "en") == "All right."
+        assert not await store.transact(lambda tx: tx.alerts.open_ones())
+        again = alert(microwave.id, text="微波炉响了。", decided_at=datetime.now(UTC))
+        await store.transact(lambda tx: tx.alerts.add(again, (delivery(again, "mqtt"),)))
+        assert await said("知道了", "zh-CN") == "好的。"
+        assert not await store.transact(lambda tx: tx.alerts.open_ones())
+
+        # stops
+        assert await said("stop watching for the kettle", "en") == "All right, I no longer watch for the kettle."
+        assert await said("别看着微波炉了", "zh-CN") == "好，不再看着微波炉了。"
+        assert await live() == []
+        assert await said("stop watching for the parrot", "en") == "I am not watching for the parrot."
+        assert await said("别看着鹦鹉了", "zh-CN") == "我没有在看着鹦鹉。"
+
+    # nobody is there
+    assert await said("what are you watching for", "en") == "Omni Watch does not answer."
+    assert await said("你在看着什么", "zh-CN") == "Omni Watch 没有回答。"
+    assert home.log == [], "\n".join(home.log)

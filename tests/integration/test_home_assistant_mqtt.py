@@ -6,8 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,100 +18,18 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from omni_watch.alerts import mqtt
-from omni_watch.alerts.mqtt import MqttChannel, MqttSettings
-from omni_watch.app.publishing import Publisher
-from omni_watch.domain.tasks import Task, TaskState
+from omni_watch.domain.tasks import TaskState
 from omni_watch.home_assistant import discovery as discovering
-from omni_watch.home_assistant.desk import Desk, Hands
-from omni_watch.home_assistant.discovery import Discovery, DiscoveryForm, DiscoverySettings
 from omni_watch.home_assistant.limits import Bucket
 from omni_watch.store.thread import SqlStore
-from omni_watch.telemetry.clock import SystemClock
-from omni_watch.telemetry.status import StatusObserver
 from omni_watch.watch.modes import modes
-from omni_watch.watch.ports import Clock
-from tests.fakes.fake_line import ASKED_HOUSE
-from tests.fakes.fake_observer import FakeObserver
+from tests.fakes.mqtt_house import MqttHouse, running
 from tests.fakes.values import a_task, an_alert
 from tests.fixtures_broker import PASSWORD, USER, BadLine, Broker, Message, Subscriber
 from tests.unit.test_home_assistant_fuzz import a_payload
 
 Listen = Callable[..., Subscriber]
 KETTLE = a_task("kettle01")
-
-
-@dataclass
-class House:
-    channel: MqttChannel
-    store: SqlStore
-    publisher: Publisher
-    discovery: Discovery
-    observer: FakeObserver
-    desk: Desk
-
-    async def save(self, task: Task) -> None:
-        await self.store.transact(lambda tx: tx.tasks.save(task) if tx.tasks.get(task.id) else tx.tasks.add(task))
-        await self.publisher.publish_tasks()
-
-    async def until(self, fact: Callable[[], object], deadline_s: float = 10.0) -> None:
-        async with asyncio.timeout(deadline_s):
-            while not fact():  # noqa: ASYNC110  the fact rings no bell
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def running(
-    port: int,
-    instance: str,
-    store: SqlStore,
-    *,
-    form: DiscoveryForm = "device",
-    prefix: str = "",
-    clock: Clock | None = None,
-    is_online: bool = True,
-    **options: Any,
-) -> AsyncIterator[House]:
-    """All of the daemon that speaks MQTT; each test has a discovery prefix of its own."""
-    clock, observer, ready = clock or SystemClock(), FakeObserver(), asyncio.Event()
-    made = MqttSettings(
-        host="127.0.0.1", port=port, instance=instance, connect_limit_s=2.0, answer_limit_s=2.0, **options
-    )
-    channel = MqttChannel(made, clock=clock, observer=observer, store=store, on_ready=ready.set)
-    changed = asyncio.Event()
-    discovery = Discovery(
-        channel,
-        store,
-        channel.topics,
-        ["kitchen"],
-        settings=DiscoverySettings(form=form, prefix=prefix or f"ha-{instance}"),
-        observer=observer,
-        on_change=changed.set,
-        jitter=lambda: 0.0,
-    )
-    publisher = Publisher(
-        channel, store, StatusObserver(clock), "embedded", clock=clock, zone="UTC", discovery=discovery
-    )
-    hands = Hands(house=lambda: ASKED_HOUSE, on_change=changed.set, show=discovery.show)
-    desk = Desk(channel, store, channel.topics, hands, clock=clock, observer=observer)
-
-    async def look() -> None:
-        while True:
-            await changed.wait()
-            changed.clear()
-            await publisher.publish_tasks()
-
-    await publisher.publish_tasks()
-    workers = [asyncio.create_task(work) for work in (channel.run(), desk.run(), look())]
-    try:
-        if is_online:
-            async with asyncio.timeout(10):
-                await ready.wait()
-        yield House(channel, store, publisher, discovery, observer, desk)
-    finally:
-        await channel.close()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
 
 
 @pytest.fixture
@@ -127,7 +44,7 @@ def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt, "FIRST_PAUSE_S", 0.05)
 
 
-async def held(listen: Listen, port: int, topics: str, house: House) -> dict[str, Message]:
+async def held(listen: Listen, port: int, topics: str, house: MqttHouse) -> dict[str, Message]:
     """What the broker retains below `topics` now."""
     watcher = listen(port, topics)
     probe = listen(port, f"{house.channel.topics.base}/probe")
