@@ -113,6 +113,11 @@ class HouseProcess:
             process.wait(5)
             pytest.fail(f"did not stop within {STOP_LIMIT_S:g} s\n{self.log_path.read_text()[-4000:]}")
 
+    def hang_up(self) -> None:
+        """SIGHUP: it shall read its rules again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """As a power cut does."""
         if self._process is not None:

@@ -57,7 +57,6 @@ class MqttSettings:
     expiry_s: float = 86_400.0  # how long after the decision an alert is still published; the message says how late
     message_expiry_s: int = 300  # how long the broker keeps an alert for a subscriber that is away (MQTT 5)
     retain_snapshot: bool = False  # a retained picture outlives its event on the broker
-    spoken: bool = False  # whether our own loudspeaker tells alerts too, so that nobody announces them twice
 
 
 class PublishRefused(ChannelUnavailable):

@@ -8,7 +8,7 @@ with a record: here nobody knows how long that is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, TypeVar
@@ -62,10 +62,10 @@ class _Turn:
     may_begin: asyncio.Event = field(default_factory=asyncio.Event)
     speaking: asyncio.Future[Any] | None = None
     is_cut: bool = False
-    gives_way: bool = False
+    gives_way: str = ""  # why
 
     def was_interrupted(self) -> bool:
-        return self.gives_way
+        return bool(self.gives_way)
 
     def was_cut(self) -> bool:
         return self.is_cut
@@ -106,7 +106,7 @@ class Floor:
         says.
 
         Raises:
-            Interrupted: a person began to speak.
+            Interrupted: a person began to speak, or the house is to be quiet.
         """
         self._asked += 1
         turn = _Turn(rank, self._asked, words)
@@ -124,10 +124,18 @@ class Floor:
         nobody begins but who is urgent; called again, the last time counts. Whether somebody had the floor until now.
         """
         self.person_speaks(for_s)
+        return self._interrupt(frozenset(Rank), "a person spoke")
+
+    def hush(self, ranks: Collection[Rank]) -> bool:
+        """Who has the floor with one of these ranks falls silent at once, and its `speak` raises `Interrupted`; others
+        may begin. Whether somebody fell silent."""
+        return self._interrupt(ranks, "the house is to be quiet")
+
+    def _interrupt(self, ranks: Collection[Rank], why: str) -> bool:
         speaker = self._speaker
-        if speaker is None or speaker.gives_way:
+        if speaker is None or speaker.gives_way or speaker.rank not in ranks:
             return False
-        speaker.gives_way = True
+        speaker.gives_way = why
         if speaker.speaking is not None:
             speaker.speaking.cancel()
         return True
@@ -175,7 +183,7 @@ class Floor:
 
     def _require_undisturbed(self, turn: _Turn) -> None:
         if turn.was_interrupted():
-            raise Interrupted("a person spoke", again_in_s=AGAIN_S)
+            raise Interrupted(turn.gives_way, again_in_s=AGAIN_S)
         if turn.was_cut():
             raise _CutError
 

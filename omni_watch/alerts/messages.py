@@ -99,8 +99,25 @@ class TopicNames:
     def task_alert(self, task_id: str) -> str:
         return f"{self.base}/task/{_topic_id(task_id)}/alert"
 
+    def feed_command(self, feed: str, name: str) -> str:
+        """Where a feed takes one kind of plain command."""
+        return f"{self.base}/feed/{_topic_id(feed)}/set/{name}"
+
+    @property
+    def feed_commands(self) -> str:
+        """A filter for all commands of all feeds."""
+        return f"{self.base}/feed/+/set/+"
+
     def feed_state(self, feed: str) -> str:
         return f"{self.base}/feed/{_topic_id(feed)}/state"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaking:
+    """Who says an alert aloud."""
+
+    is_spoken: bool = False  # our own loudspeaker
+    is_hushed: bool = False  # nobody shall: the house is muted, away or to be quiet
 
 
 class AlertObject(TypedDict):
@@ -115,7 +132,8 @@ class AlertObject(TypedDict):
     text: str
     lang: str
     priority: str
-    spoken: bool  # whether our own loudspeaker tells it too
+    spoken: bool  # whether our own loudspeaker tells it too, now
+    hushed: bool  # whether nobody shall say it aloud: the house is muted, away or to be quiet, and it is not urgent
     condition_at: str
     decided_at: str
     published_at: str
@@ -138,7 +156,7 @@ class TaskObject(TypedDict):
 
 
 def alert_object(
-    alert: Alert, delivery: Delivery, *, published_at: datetime, spoken: bool, snapshot: bool
+    alert: Alert, delivery: Delivery, *, published_at: datetime, speaking: Speaking, snapshot: bool
 ) -> AlertObject:
     """What a delivery says of its alert, going out at `published_at`."""
     since = alert.decided_at if delivery.number == 0 else delivery.due_at
@@ -152,7 +170,8 @@ def alert_object(
         text=alert.text,
         lang=alert.language,
         priority=alert.priority.value,
-        spoken=spoken,
+        spoken=speaking.is_spoken and delivery.transition.is_telling,
+        hushed=speaking.is_hushed,
         condition_at=rfc3339(alert.condition_at),
         decided_at=rfc3339(alert.decided_at),
         published_at=rfc3339(published_at),

@@ -12,6 +12,7 @@ import random
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -30,8 +31,9 @@ from omni_watch.alerts.broker import (
     PublishRefused,
 )
 from omni_watch.alerts.claim import TOKEN_MAX, Claim
-from omni_watch.alerts.messages import OFFLINE, ONLINE, TopicNames, alert_object, as_json, task_object
+from omni_watch.alerts.messages import OFFLINE, ONLINE, Speaking, TopicNames, alert_object, as_json, task_object
 from omni_watch.alerts.retained import RetainedStates
+from omni_watch.alerts.survey import held_topics
 from omni_watch.alerts.topics import HOUSE, TopicNotes
 from omni_watch.domain.alerts import Alert, Delivery, Receipt
 from omni_watch.domain.errors import AlertRejected, ChannelError, ChannelUnavailable, ConfigError
@@ -75,8 +77,9 @@ class NameTaken(ChannelUnavailable):
 class MqttChannel:
     """Implements `Channel`. Loop thread only.
 
-    `on_ready` is called at each successful connection, so that what waits is sent at once. `store` remembers which
-    topics hold a task's state, so that they are cleared although the task went while the broker was away.
+    `speaking` says who tells an alert of a priority aloud. `on_ready` is called at each successful connection, so that
+    what waits is sent at once. `store` remembers which topics hold a task's state, so that they are cleared although
+    the task went while the broker was away.
     """
 
     name = "mqtt"
@@ -89,6 +92,7 @@ class MqttChannel:
         observer: Observer,
         snapshots: Snapshots | None = None,
         store: Store | None = None,
+        speaking: Callable[[Priority], Speaking] = lambda _priority: Speaking(),
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.topics = TopicNames(settings.instance)
@@ -97,6 +101,7 @@ class MqttChannel:
         self._clock = clock
         self._observer = observer
         self._snapshots = snapshots
+        self._speaking = speaking
         self._on_ready = on_ready
         self._client_id = f"omni_watch-{settings.instance}-{secrets.token_hex(6)}"
         self._protocol = MQTT_5
@@ -114,6 +119,7 @@ class MqttChannel:
         self._last_alert_s: float | None = None
         self._newest_told: Alert | None = None
         self._ears: dict[str, OnMessage] = {}  # by what they subscribe to
+        self._survey: tuple[Sequence[str], Callable[[AbstractSet[str]], None]] | None = None  # until it is made
         self._claim = Claim(secrets.token_hex(8), socket.gethostname()[:TOKEN_MAX])
         self._found: bytes | None = None  # the availability that the broker held when we connected
         self._heard_claim = asyncio.Event()
@@ -172,11 +178,11 @@ class MqttChannel:
         spacing_s = 0.0 if is_awaited else DIAGNOSTICS_SPACING_S
         self._put(self.topics.hub_state, {"v": 1, **state}, spacing_s, HUB_REFRESH_S)
 
-    def publish_feed_state(self, feed: str, state: Mapping[str, Any]) -> None:
-        """How one feed is. ValueError: not JSON, or no name for a topic."""
+    def publish_feed_state(self, feed: str, state: Mapping[str, Any], *, is_awaited: bool = False) -> None:
+        """How one feed is; `is_awaited` as above. ValueError: not JSON, or no name for a topic."""
         topic = self.topics.feed_state(feed)
         self._notes.mention(topic, HOUSE)
-        self._put(topic, {"v": 1, **state}, DIAGNOSTICS_SPACING_S)
+        self._put(topic, {"v": 1, **state}, 0.0 if is_awaited else DIAGNOSTICS_SPACING_S)
 
     def publish_task_state(self, task: Task, *, is_active: bool = False) -> None:
         """How one task is; call it at each change, and for every task at the start."""
@@ -194,6 +200,11 @@ class MqttChannel:
         """Hand on what arrives on `topics` (a filter), from the next connection on. A broker that forbids it is shown
         in `status`."""
         self._ears[topics] = on_message
+
+    def survey(self, filters: Sequence[str], on_held: Callable[[AbstractSet[str]], None]) -> None:
+        """At the first connection, before anything is told: under which topics the broker held something already. Where
+        that cannot be known, nobody is told."""
+        self._survey = (filters, on_held)
 
     def retain(self, topic: str, payload: bytes, *, owner: str = HOUSE, then: bytes | None = None) -> None:
         """Let the broker hold `payload`, from now on and for whatever broker comes, before any state goes out; `owner`
@@ -332,6 +343,7 @@ class MqttChannel:
         await self._claim_name(connection)
         for topics in self._ears:
             self._note(await _outcome(connection.subscribe(topics)))
+        await self._look_at_what_is_held()
         await self._publish_due(connection)
         await self._say_online(connection)
         self._live = connection
@@ -340,6 +352,12 @@ class MqttChannel:
         self._observer.on("mqtt.online", protocol=protocol)
         self._settle_attempt()
         self._on_ready()
+
+    async def _look_at_what_is_held(self) -> None:
+        survey, self._survey = self._survey, None
+        held = None if survey is None else await held_topics(self._settings, survey[0])
+        if survey is not None and held is not None:
+            survey[1](held)
 
     async def _serve(self, connection: Connection) -> None:
         """Publish states as they change, until the connection ends."""
@@ -483,8 +501,8 @@ class MqttChannel:
             await asyncio.sleep(max(0.0, self._last_alert_s + ALERT_SPACING_S - self._clock.monotonic()))
 
     def _body(self, alert: Alert, delivery: Delivery, *, has_snapshot: bool) -> bytes:
-        now, spoken = self._clock.now(), self._settings.spoken
-        return as_json(alert_object(alert, delivery, published_at=now, spoken=spoken, snapshot=has_snapshot))
+        now, speaking = self._clock.now(), self._speaking(alert.priority)
+        return as_json(alert_object(alert, delivery, published_at=now, speaking=speaking, snapshot=has_snapshot))
 
     async def _publish_alert(self, connection: Connection, topic: str, body: bytes) -> str:
         return await connection.publish(topic, body, content_type=JSON, expiry_s=self._settings.message_expiry_s)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
 from zoneinfo import ZoneInfo
 
+from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import WatchWindow
 
 
@@ -29,6 +30,10 @@ class Quiet:
             end = self.hours.next_edge(now).astimezone(ZoneInfo(self.hours.zone))
             return f"quiet hours, until {end:%H:%M} ({self.hours.zone})"
         return None
+
+    def why_not(self, priority: Priority, now: datetime) -> str | None:
+        """Why an alert of this priority is not said aloud now; None when it may be."""
+        return self.why_total() if priority is Priority.URGENT else self.why(now)
 
     def why_total(self) -> str | None:
         """Why nothing at all is said aloud; None when what is urgent may be."""

@@ -62,7 +62,8 @@ class VoiceChannel:
         Raises:
             Interrupted: a person spoke over it; it was not said.
             ChannelUnavailable: no voice or speaker works now, or it grew too old while others spoke.
-            AlertRejected: the house is to be quiet, or muted; other channels tell it.
+            AlertRejected: the house is to be quiet, or muted, since before or while it was said; other channels tell
+                it.
         """
         if self._is_closed:
             raise ChannelUnavailable(f"{self.name} is closed")
@@ -82,6 +83,7 @@ class VoiceChannel:
                 on_cut=lambda: self._observer.on("voice.cut", alert_id=alert.id),
             )
         except Interrupted:
+            self._require_speaking(alert)
             self._observer.on("voice.interrupted", alert_id=alert.id)
             raise
         return self._remember(delivery, detail)
@@ -105,8 +107,7 @@ class VoiceChannel:
         return detail
 
     def _require_speaking(self, alert: Alert) -> None:
-        is_urgent = alert.priority is Priority.URGENT
-        why = self._quiet.why_total() if is_urgent else self._quiet.why(self._clock.now())
+        why = self._quiet.why_not(alert.priority, self._clock.now())
         if why is not None:
             raise AlertRejected(why)
 

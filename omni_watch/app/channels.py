@@ -6,12 +6,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from omni_watch.alerts import broker, voice
 from omni_watch.alerts.answers import Answers
+from omni_watch.alerts.floor import Floor, Rank
 from omni_watch.alerts.kokoro import KokoroFiles
 from omni_watch.alerts.live_voice import LiveVoice
+from omni_watch.alerts.messages import Speaking
 from omni_watch.alerts.mqtt import MqttChannel
 from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.rehearsal import Rehearsal
@@ -27,11 +29,14 @@ from omni_watch.domain.rules import Priority
 from omni_watch.watch.played import Played
 from omni_watch.watch.ports import Channel, Clock, Observer, Snapshots, Store
 
+UNASKED: Final = frozenset(Rank) - {Rank.URGENT, Rank.REPLY}  # what a house that is to be quiet keeps to itself
+
 
 @dataclass(slots=True)
 class Channels:
     """The open channels of one house. Loop thread only."""
 
+    clock: Clock
     mqtt: MqttChannel | None = None
     voice: VoiceChannel | None = None
     terminal: TerminalChannel | None = None  # only while somebody looks on
@@ -40,6 +45,7 @@ class Channels:
     remarks: Remarks | None = None  # what a companion says, aloud
     answers: Answers | None = None  # to what people ask of us, aloud
     live_voice: LiveVoice | None = None  # where the engine says that with a voice of its own
+    floor: Floor | None = None  # where all of them speak
     silence: Quiet = field(default_factory=Quiet)
     on_back: Callable[[str], None] = field(default=lambda _channel: None)  # a channel that was away is there
 
@@ -57,12 +63,12 @@ class Channels:
         giving_way: GivingWay | None = None,
     ) -> Self:
         """What the settings ask for; nothing is connected yet, so nothing can fail. `hush`: the engine's."""
-        opened = cls(silence=Quiet(hours=settings.voice.quiet_hours))
+        opened = cls(clock=clock, silence=Quiet(hours=settings.voice.quiet_hours))
         giving_way = giving_way or GivingWay(clock=clock, observer=observer)
         if speaker := speaker_for(settings.voice, giving_way.played):
             opened.speech = speech_for(settings.voice, cabinet, observer, settings.state_dir / "voice")
             opened.rehearsal = Rehearsal(opened.speech, settings.language)
-            floor = giving_way.floor
+            opened.floor = floor = giving_way.floor
             opened.remarks = Remarks(
                 opened.speech,
                 speaker,
@@ -92,11 +98,12 @@ class Channels:
             )
         if settings.mqtt.enabled:
             opened.mqtt = MqttChannel(
-                mqtt_settings(settings.mqtt, settings.instance, spoken=opened.voice is not None),
+                mqtt_settings(settings.mqtt, settings.instance),
                 clock=clock,
                 observer=observer,
                 snapshots=snapshots,
                 store=store,
+                speaking=opened.speaking,
                 on_ready=lambda: opened.on_back(MqttChannel.name),
             )
         return opened
@@ -115,11 +122,18 @@ class Channels:
         """How long an alert of this priority is worth telling, by channel."""
         return {channel.name: channel.expiry_s(priority) for channel in self.all}
 
+    def speaking(self, priority: Priority) -> Speaking:
+        """Who says an alert of this priority aloud, if it is told now."""
+        is_hushed = self.silence.why_not(priority, self.clock.now()) is not None
+        return Speaking(is_spoken=self.voice is not None and not is_hushed, is_hushed=is_hushed)
+
     def keep_quiet(self, until: datetime | None, *, is_silent: bool = False) -> None:
         """Say nothing aloud until then but what is urgent; None: speak, but for the quiet hours. `is_silent`: nothing
-        at all is said."""
+        at all is said. What is being said all the same ends in the middle of its sentence."""
         self.silence.until = until
         self.silence.is_total = is_silent
+        if self.floor is not None:
+            self.floor.hush(frozenset(Rank) if is_silent else UNASKED if until is not None else ())
 
     def quiet(self) -> None:
         """End what companions are saying, and let go of what they still want to say."""
@@ -172,7 +186,7 @@ def _kokoro_files(model: Path, vocabulary: Path, voices: Path) -> KokoroFiles:
     return KokoroFiles(model=model, vocabulary=vocabulary, voices=voices, digest=model.parent.name)
 
 
-def mqtt_settings(settings: MqttSettings, instance: str, *, spoken: bool = False) -> broker.MqttSettings:
+def mqtt_settings(settings: MqttSettings, instance: str) -> broker.MqttSettings:
     """The channel's own values."""
     return broker.MqttSettings(
         host=settings.host,
@@ -186,5 +200,4 @@ def mqtt_settings(settings: MqttSettings, instance: str, *, spoken: bool = False
         key_file=settings.key_file,
         message_expiry_s=round(settings.alert_expiry_s),
         retain_snapshot=settings.retain_snapshot,
-        spoken=spoken,
     )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -34,7 +35,7 @@ from omni_watch.app.engines import Choice, lacks, open_cabinet, open_engine, ste
 from omni_watch.app.errands import daemon_lock
 from omni_watch.app.giving_way import GivingWay
 from omni_watch.app.house import database_path
-from omni_watch.app.household import Planner, household_of
+from omni_watch.app.household import Households, Planner, household_of
 from omni_watch.app.listening import HeardFile, Listening
 from omni_watch.app.publishing import Publisher
 from omni_watch.app.remote import house_for_mqtt
@@ -50,6 +51,7 @@ from omni_watch.domain.units import SAMPLE_RATE_HZ
 from omni_watch.home_assistant.desk import Desk, Hands
 from omni_watch.home_assistant.discovery import Discovery, DiscoverySettings
 from omni_watch.sensing.opening import open_feed
+from omni_watch.sensing.switch import SoundSwitch
 from omni_watch.store.thread import SqlStore
 from omni_watch.store.timers import Timers
 from omni_watch.telemetry.clock import SystemClock
@@ -117,6 +119,7 @@ class Parts:
     timers: Timers
     publisher: Publisher
     desk: Desk | None  # takes what is asked over MQTT
+    households: Households
     model_thread: ModelThread
     fitting: ThreadPoolExecutor
 
@@ -164,23 +167,29 @@ class Daemon:
         own = [] if status else [self._status]
         self._stop = asyncio.Event()
         self._look = asyncio.Event()
+        self._hang_up = asyncio.Event()  # SIGHUP
         self._is_watching = False  # a first second was decided
         self._observer = Observers(*observers, *own, Reactions(self._on_first_beat, self._look.set))
         self._rules: Mapping[str, Rule] = {}
+        self._switches = {feed.name: SoundSwitch() for feed in settings.feeds}
         self._watched: list[Watching] = []
         self._failed: list[FeedError] = []
         self._giving_way = GivingWay(clock=self._clock, observer=self._observer)
         self._first_beat = asyncio.Event()
         self._listening: Listening | None = None  # to what people say; once it can
+        self._conversation: Conversation | None = None  # with them
         self._live_voice: LiveVoice | None = None
         self._speech: Speech | None = None
         self._speaking_themselves: set[str] = set()  # feeds whose companion was heard to have a voice of its own
 
     async def run(self) -> None:
         """Start, watch, stop."""
-        with _signals({signal.SIGTERM: self._stop.set, signal.SIGINT: self._stop.set, signal.SIGHUP: self._reload}):
+        with _signals(
+            {signal.SIGTERM: self._stop.set, signal.SIGINT: self._stop.set, signal.SIGHUP: self._hang_up.set}
+        ):
             async with AsyncExitStack() as stack:
                 parts = await self._open(stack)
+                self._listen_to((await parts.store.transact(modes.modes)).deaf)  # before the first sample
                 self._watched = [self._watching(feed, parts) for feed in self._feeds()]
                 await self._work(parts)
 
@@ -212,7 +221,7 @@ class Daemon:
         if self._console is not None:
             channels.terminal = TerminalChannel(self._console, clock=clock)
         stack.push_async_callback(channels.close)
-        household = cache(lambda: self._household(cabinet, choice))
+        households = Households(lambda: self._household(cabinet, choice))
         discovery = self._discovery(channels, store)
         timers = Timers(database_path(settings), on_wake=lambda _name: self._look.set(), clock=clock, observer=observer)
         await timers.start()
@@ -225,7 +234,7 @@ class Daemon:
             engine=engine,
             snapshots=snapshots,
             channels=channels,
-            listen=partial(self._listen, cabinet, store, household, channels),
+            listen=partial(self._listen, cabinet, store, households, channels),
             relay=relay,
             timers=timers,
             publisher=Publisher(
@@ -237,7 +246,8 @@ class Daemon:
                 zone=settings.zone,
                 discovery=discovery,
             ),
-            desk=self._desk(channels, store, cabinet, household, discovery),
+            desk=self._desk(channels, store, cabinet, households, discovery),
+            households=households,
             model_thread=model_thread,
             fitting=fitting,
         )
@@ -254,6 +264,7 @@ class Daemon:
             [feed.name for feed in self._settings.feeds],
             settings=DiscoverySettings(form=mqtt.discovery, prefix=mqtt.discovery_prefix),
             observer=self._observer,
+            silent={feed.name for feed in self._settings.feeds if feed.audio is None},
             on_change=self._look.set,
         )
 
@@ -262,14 +273,14 @@ class Daemon:
         channels: Channels,
         store: SqlStore,
         cabinet: Cabinet,
-        household: Callable[[], Household],
+        households: Households,
         discovery: Discovery | None,
     ) -> Desk | None:
         """Where others ask over MQTT."""
         if channels.mqtt is None or not self._settings.mqtt.requests:
             return None
         hands = Hands(
-            house=lambda: house_for_mqtt(household(), text_similarity(cabinet)),
+            house=lambda: house_for_mqtt(households.now(), text_similarity(cabinet)),
             on_change=self._look.set,
             on_hush=channels.quiet,
             picture=self._picture,
@@ -297,9 +308,7 @@ class Daemon:
             self._observer.on("model.lacking", ability=lack.ability, mend=lack.mend)
         return choice, engine
 
-    async def _listen(
-        self, cabinet: Cabinet, store: SqlStore, household: Callable[[], Household], channels: Channels
-    ) -> None:
+    async def _listen(self, cabinet: Cabinet, store: SqlStore, households: Households, channels: Channels) -> None:
         """Listen to people, until cancelled. Begins once the house is watched: what is needed takes seconds to open.
         Where nobody can be understood, the observer is told why."""
         await self._first_beat.wait()
@@ -312,13 +321,12 @@ class Daemon:
         if isinstance(ears, Deaf):
             self._observer.on("model.lacking", ability="understand what people say", mend=ears.why)
             return
-        house = await asyncio.to_thread(household)
-        if channels.rehearsal is not None:
-            channels.rehearsal.answers = {each: fixed_sentences(house.book.speech(each).replies) for each in LANGUAGES}
+        self._conversation = conversation = Conversation(store, await asyncio.to_thread(households.now))
+        _rehearse_answers(channels, conversation.household)
         keep = HeardFile(self._settings.state_dir / HEARD_FILE) if self._settings.ears.keep_heard else None
         self._listening = Listening(
             ears,
-            Conversation(store, house),
+            conversation,
             channels.answers,
             self._giving_way,
             clock=self._clock,
@@ -383,6 +391,7 @@ class Daemon:
                 observer=self._observer,
                 on_sound=partial(self._hear, feed.name),
                 cleaned=partial(self._giving_way.cleaned, feed.name),
+                switch=self._switches[feed.name],
             )
             for feed in self._settings.feeds
         ]
@@ -436,6 +445,7 @@ class Daemon:
             others = [
                 group.create_task(self._supervised("relay", parts.relay.run), name="relay"),
                 group.create_task(self._keep_up(parts), name="changes"),
+                group.create_task(self._reload_when_asked(parts), name="rules"),
                 group.create_task(parts.publisher.run(), name="publisher"),
                 *([group.create_task(parts.listen(), name="listening")] if self._has_ears else []),
                 *(group.create_task(work(), name="channel") for work in parts.channels.workers),
@@ -498,6 +508,7 @@ class Daemon:
         for task in await store.transact(lambda tx: requests.settle(tx, now)):
             self._observer.on("task.changed", task_id=task.id, state=task.state.value)
         quiet_until, chosen = await store.transact(lambda tx: (modes.quiet_until(tx, now), modes.modes(tx)))
+        self._listen_to(chosen.deaf)
         parts.channels.keep_quiet(quiet_until, is_silent=chosen.is_silent)
         for alert in await store.transact(lambda tx: requests.ring(tx, now, parts.channels.expiries_s)):
             self._observer.on("alert.queued", alert_id=alert.id, task_id=alert.task_id, feed=alert.feed)
@@ -516,6 +527,13 @@ class Daemon:
         await parts.publisher.publish_tasks()
         self._observer.on("outbox", pending=await store.transact(lambda tx: tx.alerts.unfinished()))
         parts.relay.wake()
+
+    def _listen_to(self, deaf: AbstractSet[str]) -> None:
+        """All feeds but these."""
+        for name, switch in self._switches.items():
+            if switch.is_on is (name in deaf):
+                switch.is_on = name not in deaf
+                self._observer.on("feed.listening", feed=name, is_on=switch.is_on)
 
     async def _escalate(self, parts: Parts) -> None:
         """Tell again what nobody has acknowledged, and have a timer for when time alone will next change something."""
@@ -564,8 +582,14 @@ class Daemon:
         self._is_watching = True
         self._observer.on("ready")
 
-    def _reload(self) -> None:
-        """SIGHUP: read the rules again and look at every task anew; settings need a restart."""
+    async def _reload_when_asked(self, parts: Parts) -> None:
+        while True:
+            await self._hang_up.wait()
+            self._hang_up.clear()
+            await self._reload(parts)
+
+    async def _reload(self, parts: Parts) -> None:
+        """SIGHUP: read the rules again and look at every task anew, also in conversations; settings need a restart."""
         if self._is_watching:  # else whoever waits for "ready" would hear it too soon
             self._observer.on("reloading")
         try:
@@ -577,8 +601,28 @@ class Daemon:
             for watching in self._watched:
                 watching.roster.rules = rules
             self._look.set()
+            await self._renew_conversations(parts)
         if self._is_watching:
             self._observer.on("ready")
+
+    async def _renew_conversations(self, parts: Parts) -> None:
+        """They go on where they were, by the rules of now."""
+        try:
+            await asyncio.to_thread(parts.households.renew)
+        except ConfigError as error:
+            self._observer.on("reload.failed", why=str(error))
+            return
+        if parts.desk is not None:
+            await parts.desk.renew()
+        if self._conversation is not None:
+            self._conversation.household = await asyncio.to_thread(parts.households.now)
+            _rehearse_answers(parts.channels, self._conversation.household)
+
+
+def _rehearse_answers(channels: Channels, house: Household) -> None:
+    """Have ready what we answer again and again."""
+    if channels.rehearsal is not None:
+        channels.rehearsal.answers = {each: fixed_sentences(house.book.speech(each).replies) for each in LANGUAGES}
 
 
 def _on_the_loop(act: Callable[..., None]) -> Callable[..., None]:

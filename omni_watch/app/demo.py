@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from omni_watch.alerts.broker import MqttSettings
+from omni_watch.alerts.messages import Speaking
 from omni_watch.alerts.mqtt import MqttChannel
 from omni_watch.alerts.snapshots import SnapshotFolder
 from omni_watch.alerts.speakers import FileSpeaker
@@ -78,10 +79,11 @@ async def _play(console: Console, settings: Settings, folder: Path) -> Mapping[s
 
         def channels(clock: StreamClock) -> Sequence[Channel]:
             mqtt = MqttChannel(
-                MqttSettings(host=LOOPBACK, port=port, instance=INSTANCE, spoken=True),
+                MqttSettings(host=LOOPBACK, port=port, instance=INSTANCE),
                 clock=clock,
                 observer=observer,
                 snapshots=snapshots,
+                speaking=lambda _priority: Speaking(is_spoken=True),
             )
             background.append(asyncio.create_task(mqtt.run(), name="mqtt"))
             voice = VoiceChannel(speech, FileSpeaker(folder), clock=clock, observer=observer)

@@ -25,9 +25,10 @@ from omni_watch.config.settings import FeedSettings, MetricsSettings, MqttSettin
 from omni_watch.domain.errors import ConfigError, ModelError
 from omni_watch.domain.rules import Language
 from omni_watch.sensing.probing import Probe, probe
-from omni_watch.store.care import check
+from omni_watch.store.care import check, note
 from omni_watch.telemetry.clock import SystemClock, is_synchronised
 from omni_watch.telemetry.fanout import Observers
+from omni_watch.watch.modes import NOTE, deaf_in
 
 METRICS_LIMIT_S: Final = 3.0
 
@@ -40,7 +41,7 @@ def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Findi
         return probe(feed.video_address, feed.audio, clock=clock)
 
     def broker(mqtt: MqttSettings) -> str:
-        return asyncio.run(check_broker(mqtt_settings(mqtt, settings.instance)))
+        return asyncio.run(check_broker(mqtt_settings(mqtt, settings.instance), is_running=running))
 
     def models() -> Sequence[Standing]:
         try:
@@ -56,6 +57,7 @@ def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Findi
             each: [name for name in speech.voices(each) if name != doctor.ESPEAK or has_espeak] for each in doctor.NAMES
         }
 
+    running = is_daemon_running(settings.state_dir) if settings.state_dir.is_dir() else False
     choose = cache(lambda: choose_engine(settings))
     probes = doctor.Probes(
         devices=devices,
@@ -65,13 +67,13 @@ def diagnose(settings: Settings, *, is_quick: bool = False) -> list[doctor.Findi
         models=models,
         engine=choose,
         database=check,
+        deaf=lambda path: deaf_in(note(path, NOTE)),
         free_bytes=doctor.free_bytes,
         services=find_services,
         metrics=_metrics,
         is_clock_kept=is_synchronised,
         now=clock.now,
     )
-    running = is_daemon_running(settings.state_dir) if settings.state_dir.is_dir() else False
     return doctor.diagnose(settings, probes, database=database_path(settings), is_quick=is_quick, is_running=running)
 
 

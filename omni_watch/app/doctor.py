@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +74,7 @@ class Probes:
     models: Callable[[], Sequence[Standing]]  # ModelError
     engine: Callable[[], Choice]  # ConfigError, ModelError
     database: Callable[[Path], Health]  # StoreError
+    deaf: Callable[[Path], AbstractSet[str]]  # feeds whose sound is switched off, by the database; StoreError
     free_bytes: Callable[[Path], int]  # OSError
     services: Callable[[], Sequence[Service] | None]  # None: nobody here manages services
     metrics: Callable[[MetricsSettings, bool], str]  # while the daemon runs, or not; says what was found; OSError
@@ -113,6 +115,7 @@ def diagnose(
         *check_secrets(settings.origin),
         *check_metrics(settings.metrics, probes.metrics, is_running=is_running),
         *feeds,
+        *check_listening(settings.feeds, database, probes.deaf),
         check_broker(settings.mqtt, probes.broker),
         *slow,
     ]
@@ -137,6 +140,20 @@ def check_feed(
     for probe in devices(feed):
         what = hide_credentials(f"{probe.label}: {probe.what}")
         yield Finding(f"feed {feed.name}", probe.works, what, hide_credentials(probe.advice))
+
+
+def check_listening(
+    feeds: Sequence[FeedSettings], database: Path, deaf: Callable[[Path], AbstractSet[str]]
+) -> Iterator[Finding]:
+    """One finding for each feed whose sound a person has switched off."""
+    try:
+        found = deaf(database)
+    except StoreError:  # told by the database's own finding
+        return
+    for feed in feeds:
+        if feed.audio is not None and feed.name in found:
+            do = f"omni-watch listen {feed.name} on, when it shall listen again"
+            yield Finding(f"feed {feed.name}", None, "its sound is switched off", do)
 
 
 def has_device(feed: FeedSettings) -> bool:

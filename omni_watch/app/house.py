@@ -30,7 +30,7 @@ from omni_watch.domain.tasks import Task, WatchWindow
 from omni_watch.domain.teaching import Label, Lesson
 from omni_watch.store.database import Database, open_store
 from omni_watch.telemetry.clock import SystemClock
-from omni_watch.watch import requests
+from omni_watch.watch import modes, requests
 from omni_watch.watch.asking import BeQuiet
 from omni_watch.watch.briefing import Plan
 from omni_watch.watch.conversing import Reply, converse, note_of, talking_of
@@ -154,7 +154,7 @@ class House:
 
     def plan(self, task: Task) -> Plan:
         """How the engine would watch for it, on the first feed that fits; no weights are read."""
-        return self._planner.plan(task, self.lessons(task))
+        return self._planner.plan(task, self.lessons(task), self.deaf())
 
     def marks(self, task: Task) -> list[Mark]:
         return self.transact(lambda tx: tx.marks.of_task(task.id))
@@ -163,7 +163,7 @@ class House:
         return self.transact(lambda tx: requests.cancel(tx, task_id, by=CLI, now=self._clock.now()))
 
     def pause(self, task_id: str) -> Task:
-        return self.transact(lambda tx: requests.pause(tx, task_id))
+        return self.transact(lambda tx: requests.pause(tx, task_id, by=CLI, now=self._clock.now()))
 
     def resume(self, task_id: str) -> Task:
         return self.transact(lambda tx: requests.resume(tx, task_id))
@@ -244,6 +244,26 @@ class House:
         if not is_daemon_running(self.settings.state_dir):
             raise RequestError("no daemon is running for this house, so nothing is being said")
         ask_daemon(self.transact, QUIET, {}, clock=self._clock)
+
+    # --- where it listens ---
+
+    def deaf(self) -> frozenset[str]:
+        """The feeds to which nobody wants us to listen."""
+        return self.transact(modes.modes).deaf
+
+    def listen(self, feed: str, *, is_listening: bool) -> list[Task]:
+        """Take the sound of a feed, or drop it before anybody hears it, until this is changed; the tasks that can then
+        not be watched anywhere. A running daemon follows within a second.
+
+        Raises:
+            RequestError: there is no such feed, or it has no sound.
+        """
+        self._require_feed(feed)
+        if not any(one.name == feed and one.audio is not None for one in self.settings.feeds):
+            raise RequestError(f"feed {feed} has no sound; give it `audio` in the configuration first")
+        self.transact(lambda tx: modes.set_listening(tx, feed, is_listening=is_listening))
+        watching = [task for task in self.tasks() if task.is_live and task.watches(feed)]
+        return [task for task in watching if self.plan(task).is_blind]
 
     # --- alerts ---
 

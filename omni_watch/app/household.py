@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
+from threading import Lock
 
 from omni_watch.app.engines import MINICPM, Choice, abilities, choose_engine, text_similarity
 from omni_watch.app.wishes import TaskWish, task_of
@@ -22,9 +24,10 @@ from omni_watch.watch import requests
 from omni_watch.watch.asking import Limits
 from omni_watch.watch.briefing import BriefedTask, Plan
 from omni_watch.watch.conversing import Household
+from omni_watch.watch.modes import modes
 from omni_watch.watch.wording import Wording
 
-PlanOf = Callable[[Task, Sequence[Lesson]], Plan]
+PlanOf = Callable[[Task, Sequence[Lesson], AbstractSet[str]], Plan]
 
 
 def household_of(
@@ -69,11 +72,31 @@ def household_of(
         names=settings.ears.names,
         is_name_needed=settings.ears.is_name_needed and set_by == "voice",
         make=make,
-        plan=lambda tx, task: plan(task, tx.lessons.of(task.id)),
+        plan=lambda tx, task: plan(task, tx.lessons.of(task.id), modes(tx).deaf),
         set_by=set_by,
         quiet_hours=settings.voice.quiet_hours,
         new_id=new_id,
     )
+
+
+class Households:
+    """The house as conversations know it, made when it is first asked for and anew when its rules have changed. Making
+    one takes seconds: for any thread but the loop's."""
+
+    def __init__(self, make: Callable[[], Household]) -> None:
+        self._make = make
+        self._made: Household | None = None
+        self._lock = Lock()
+
+    def now(self) -> Household:
+        with self._lock:
+            self._made = self._made or self._make()
+            return self._made
+
+    def renew(self) -> None:
+        """ConfigError when the rules or the words of speech cannot be read; then it stays as it was."""
+        with self._lock:
+            self._made = None if self._made is None else self._make()
 
 
 class Planner:
@@ -86,27 +109,31 @@ class Planner:
         self._cabinet = cabinet
         self._choice = choice
 
-    def plan(self, task: Task, lessons: Sequence[Lesson]) -> Plan:
-        """On the feed on which most can be done."""
+    def plan(self, task: Task, lessons: Sequence[Lesson], deaf: AbstractSet[str] = frozenset()) -> Plan:
+        """On the feed on which most can be done. `deaf`: feeds to which we are not to listen."""
         if task.reminder is not None:
             return Plan(task_id=task.id, means=(Means.CLOCK,), why=("nothing is watched: it is said at its time",))
         rule = self._rulebook.get(task.rule) if task.rule else None
         watching = [feed for feed in self._settings.feeds if task.watches(feed.name)]
         plans = [
-            self._plan_on(feed, BriefedTask(task=task, rule=rule, lesson=_lesson_on(feed.name, lessons)))
+            self._plan_on(feed, BriefedTask(task=task, rule=rule, lesson=_lesson_on(feed.name, lessons)), deaf)
             for feed in watching
         ]
         if not plans:
             plans = [self._plan_on(None, BriefedTask(task=task, rule=rule, lesson=lessons[0] if lessons else None))]
         return max(plans, key=lambda one: len(one.means))
 
-    def _plan_on(self, feed: FeedSettings | None, briefed: BriefedTask) -> Plan:
+    def _plan_on(self, feed: FeedSettings | None, briefed: BriefedTask, deaf: AbstractSet[str] = frozenset()) -> Plan:
         """By the engine that watches this house; None: on a feed with all senses."""
         has_camera, has_microphone = (True, True) if feed is None else (feed.video is not None, feed.audio is not None)
+        is_deaf = feed is not None and feed.name in deaf
         if self._engine().kind == "embedded":
-            able = replace(abilities(self._cabinet), has_camera=has_camera, has_microphone=has_microphone)
-            return embedded.plan(briefed, able)
-        return minicpmo.plan(briefed, minicpmo.FeedSenses(has_camera=has_camera, has_microphone=has_microphone))
+            able = abilities(self._cabinet)
+            return embedded.plan(
+                briefed, replace(able, has_camera=has_camera, has_microphone=has_microphone, is_deaf=is_deaf)
+            )
+        senses = minicpmo.FeedSenses(has_camera=has_camera, has_microphone=has_microphone, is_deaf=is_deaf)
+        return minicpmo.plan(briefed, senses)
 
     def _engine(self) -> Choice:
         """One that is asked for by name is planned for without being looked at: looking at a checkpoint takes

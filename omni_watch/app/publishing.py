@@ -62,8 +62,7 @@ class Publisher:
         while self._mqtt is not None:
             numbers = self._status.numbers()
             self._publish_hub(self._mqtt, numbers)
-            for name, feed in numbers.feeds.items():
-                self._mqtt.publish_feed_state(name, feed_state(feed))
+            self._publish_feeds(self._mqtt, numbers)
             await asyncio.sleep(EVERY_S)
 
     async def publish_tasks(self) -> None:
@@ -87,11 +86,18 @@ class Publisher:
         self._known = known
         is_changed, self._kept = kept.modes != self._kept.modes, kept
         if is_changed:
-            self._publish_hub(self._mqtt, self._status.numbers(), is_awaited=True)
+            numbers = self._status.numbers()
+            self._publish_hub(self._mqtt, numbers, is_awaited=True)
+            self._publish_feeds(self._mqtt, numbers, is_awaited=True)
 
     def _clear(self, task_id: str) -> None:
         if self._mqtt is not None and task_id not in self._known:
             self._mqtt.clear_task(task_id)
+
+    def _publish_feeds(self, mqtt: MqttChannel, numbers: HouseNumbers, *, is_awaited: bool = False) -> None:
+        for name, feed in numbers.feeds.items():
+            state = feed_state(feed, is_listening=name not in self._kept.modes.deaf)
+            mqtt.publish_feed_state(name, state, is_awaited=is_awaited)
 
     def _publish_hub(self, mqtt: MqttChannel, numbers: HouseNumbers, *, is_awaited: bool = False) -> None:
         midnight = self._clock.now().astimezone(self._zone).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -139,9 +145,11 @@ def problems(numbers: HouseNumbers) -> list[str]:
     return found
 
 
-def feed_state(feed: FeedNumbers) -> Mapping[str, Any]:
+def feed_state(feed: FeedNumbers, *, is_listening: bool = True) -> Mapping[str, Any]:
     return {
         "online": _live(feed),
+        "listen": is_listening,
+        "level_dbfs": feed.level_dbfs if is_listening else None,
         "states": dict(feed.states),
         "fps": feed.fps,
         "last_frame_age_s": feed.last_frame_age_s,
@@ -151,7 +159,8 @@ def feed_state(feed: FeedNumbers) -> Mapping[str, Any]:
 
 
 def _live(feed: FeedNumbers) -> bool:
-    return bool(feed.states) and all(state == "live" for state in feed.states.values())
+    """What a person has switched off is no fault."""
+    return bool(feed.states) and all(state in ("live", "off") for state in feed.states.values())
 
 
 def _is_slow(numbers: HouseNumbers) -> bool:

@@ -380,7 +380,7 @@ def _household(
         replace(settings, feeds=()),
         rulebook,
         cabinet,
-        lambda task, _lessons: plan(task),
+        lambda task, _lessons, _deaf: plan(task),
         set_by="voice",
         new_id=names,
     )

@@ -42,7 +42,7 @@ class Conversation:
 
     def __init__(self, store: Store, household: Household) -> None:
         self._store = store
-        self._household = household
+        self.household = household  # another one when the rules have changed; what was talked of goes on
         self._talks: dict[str, Talking] = {}
         self._live: tuple[Task, ...] = ()  # as of the last look
 
@@ -59,7 +59,7 @@ class Conversation:
             sentence, understood = self._understood(tx, heard, talking, now)
             if not understood.is_request:
                 return None
-            reply = carry_out(tx, understood, sentence, self._household, talking, now)
+            reply = carry_out(tx, understood, sentence, self.household, talking, now)
             said = Said(
                 heard=sentence,
                 language=reply.language,
@@ -89,7 +89,7 @@ class Conversation:
         first: tuple[str, Understood] | None = None
         wish: tuple[str, Understood] | None = None
         for text, reading in self._readings(tx, heard):
-            understood = hear(tx, reading, self._household, talking, now)
+            understood = hear(tx, reading, self.household, talking, now)
             first = first or (reading, understood)
             if not understood.is_request:
                 continue
@@ -117,7 +117,7 @@ class Conversation:
     def _readings(self, tx: Transaction, heard: Heard) -> list[tuple[str, str]]:
         """What was heard, and how it may be read, the likeliest first; none twice."""
         things = self._hot_words(tx).get("zh", ())
-        asking = tuple(word for speech in self._household.book.speeches for word in speech.by_ear)
+        asking = tuple(word for speech in self.household.book.speeches for word in speech.by_ear)
         texts = (heard.text, *(other.text for other in heard.alternatives))
         readings: dict[str, str] = {}
         for text in texts:
@@ -129,20 +129,20 @@ class Conversation:
         self, tx: Transaction, sentence: str, understood: Understood, talking: Talking, now: datetime
     ) -> tuple[str, Understood] | None:
         """The sentence, if it asks for what a rule knows; or as it must have been said, if it sounds like that."""
-        request, language, book = understood.request, understood.language, self._household.book.book
+        request, language, book = understood.request, understood.language, self.household.book.book
         if not isinstance(request, Add):
             return None
         if fits_a_rule(request, language, book):
             return sentence, understood
         if (said := put_right(sentence, request, language, book)) is None:
             return None
-        again = hear(tx, said, self._household, talking, now)
+        again = hear(tx, said, self.household, talking, now)
         is_right = isinstance(again.request, Add) and fits_a_rule(again.request, again.language, book)
         return (said, again) if is_right else None
 
     def not_kept(self, language: Language) -> str:
         """What we answer when the store took nothing."""
-        return self._household.book.speech(language).replies["not_kept"]
+        return self.household.book.speech(language).replies["not_kept"]
 
     def spoken(self, feed: str, now: datetime) -> None:
         """Our answer was heard to its end: only now do the seconds for an answer to it begin."""
@@ -159,7 +159,7 @@ class Conversation:
 
     def is_request(self, sentence: str, now: datetime) -> bool:
         """Whether a sentence asks us for something, as far as that can be said without the store."""
-        house = self._household
+        house = self.household
         hearing = Hearing(
             now=now,
             zone=house.zone,
@@ -173,7 +173,7 @@ class Conversation:
         return understand(sentence, house.book, hearing).is_request
 
     def _hot_words(self, tx: Transaction) -> Mapping[Language, tuple[str, ...]]:
-        book = self._household.book.book
+        book = self.household.book.book
         return {tongue.language: hot_words(tongue, book.rules, tx.tasks.live()) for tongue in book.tongues}
 
 

@@ -20,6 +20,7 @@ from omni_watch.cli.config import config
 from omni_watch.cli.db import db
 from omni_watch.cli.demo import demo
 from omni_watch.cli.doctor import doctor
+from omni_watch.cli.listen import listen
 from omni_watch.cli.models import models
 from omni_watch.cli.quiet import quiet
 from omni_watch.cli.replay import replay
@@ -52,7 +53,7 @@ def cli() -> None:
     """
 
 
-for command in (run, say, task, teach, replay, demo, alerts, quiet, doctor, models, config, db):
+for command in (run, say, task, teach, replay, demo, alerts, quiet, listen, doctor, models, config, db):
     cli.add_command(command)
 add_shared_options(cli)
 

@@ -70,9 +70,12 @@ def line(numbers: HouseNumbers) -> Text:
 
 
 def _feed(name: str, feed: FeedNumbers) -> Text:
-    troubles = [f"{SENSES.get(sense, sense)} {state}" for sense, state in feed.states.items() if state != "live"]
+    troubles = [
+        f"{SENSES.get(sense, sense)} {state}" for sense, state in feed.states.items() if state not in ("live", "off")
+    ]
     if troubles:
         return Text(f"{name} {', '.join(troubles)}", style="red")
     rate = f" {feed.fps:.1f} fps" if "sight" in feed.states else ""
     lag = "" if feed.lag_s is None else f" lag {feed.lag_s:.1f} s"
-    return Text(f"{name}{rate}{lag}", style="green")
+    sound = " sound off" if feed.states.get("hearing") == "off" else ""
+    return Text(f"{name}{rate}{lag}{sound}", style="green")

@@ -91,6 +91,13 @@ class House(Protocol):
     def quiet(self) -> None:
         """End what companions are saying. RequestError when no daemon runs."""
 
+    def deaf(self) -> frozenset[str]:
+        """The feeds to which nobody wants us to listen."""
+
+    def listen(self, feed: str, *, is_listening: bool) -> Sequence[Task]:
+        """Take the sound of a feed or drop it, until this is changed; the tasks that can then not be watched.
+        RequestError when there is no such feed, or it has no sound."""
+
     def alerts(self, limit: int, task_id: str | None = None) -> Sequence[Told]:
         """Newest first."""
 

@@ -24,7 +24,7 @@ class Sense(Enum):
 class GapCause(Enum):
     """Why a unit lacks a sense."""
 
-    ABSENT = "absent"  # this feed has no such device
+    ABSENT = "absent"  # this feed has no such device, or nobody wants us to use it
     LOST = "lost"  # the device is away, or gave nothing during this second
     STALE = "stale"  # pictures arrive but repeat: the camera is frozen
     SHED = "shed"  # we were late and let it go on purpose
@@ -46,6 +46,7 @@ class FeedState(Enum):
     STALE = "stale"  # open, but nothing new arrives
     WAITING = "waiting"  # closed after a failure; opens again after a pause
     ENDED = "ended"  # a recording came to its end, or we are stopping
+    OFF = "off"  # told in place of the others while a person does not want us to listen; the device's own life goes on
 
 
 FEED_MOVES: Final[dict[FeedState, frozenset[FeedState]]] = {
@@ -54,6 +55,7 @@ FEED_MOVES: Final[dict[FeedState, frozenset[FeedState]]] = {
     FeedState.STALE: frozenset({FeedState.LIVE, FeedState.WAITING, FeedState.ENDED}),
     FeedState.WAITING: frozenset({FeedState.OPENING, FeedState.ENDED}),
     FeedState.ENDED: frozenset(),
+    FeedState.OFF: frozenset(),
 }
 
 

@@ -148,8 +148,8 @@ def _enable(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
 
 
 def _disable(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
-    task = requests.pause(tx, _task(tx, args, house).id)
-    return _about(task, f"paused: {task.text}")
+    task = requests.pause(tx, _task(tx, args, house).id, by=BY, now=now)
+    return _about(task, f"{'paused' if task.is_live else 'noted, and done'}: {task.text}")
 
 
 def _list(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
@@ -255,6 +255,20 @@ def _mode(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
     return Done(result=result, is_hush=chosen.is_silent)
 
 
+def _listen(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
+    feed, is_on = args.feed or "", args.on is True
+    if feed not in house.household.feeds:
+        known = ", ".join(house.household.feeds) or "none"
+        raise Refused("not_found", f"there is no feed {feed}; there are {known}", "args.feed")
+    modes.set_listening(tx, feed, is_listening=is_on)
+    watching = [task for task in tx.tasks.live() if task.watches(feed)]
+    blind = [task for task in watching if house.household.plan(tx, task).is_blind]
+    message = f"{feed} is listened to" if is_on else f"{feed} is not listened to"
+    if blind:
+        message += f"; not watched now: {', '.join(task.text for task in blind)}"
+    return Done(result={"feed": feed, "listen": is_on, "cannot_watch": [one.id for one in blind], "message": message})
+
+
 def _ping(tx: Transaction, args: Args, house: House, now: datetime) -> Done:
     return Done(result={"version": __version__, "now": rfc3339(now), "message": "here"})
 
@@ -279,6 +293,7 @@ _DOERS: Final[Mapping[str, _Doer]] = {
     "ask": _ask,
     "mute": _mute,
     "mode": _mode,
+    "listen": _listen,
     "snapshot": _elsewhere,  # by whoever has the pictures
     "show": _elsewhere,  # by discovery
     "ping": _ping,

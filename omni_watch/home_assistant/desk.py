@@ -48,7 +48,7 @@ class Line(Protocol):
 class Hands:
     """What requests need of the running house besides its store. All on the loop."""
 
-    house: Callable[[], House]  # may take seconds; called once, on a thread of its own
+    house: Callable[[], House]  # may take seconds; called at the start and by `renew`, on a thread of its own
     on_change: Callable[[], None] = lambda: None  # something was changed in the store
     on_hush: Callable[[], None] = lambda: None  # what is being said shall end
     picture: Callable[[str], Awaitable[bytes | None]] | None = None  # what a feed shows now, as JPEG
@@ -93,6 +93,7 @@ class Desk:
         line.listen(topics.request, self._on_request)
         line.listen(topics.command("+"), self._on_command)
         line.listen(topics.task_commands, self._on_command)
+        line.listen(topics.feed_commands, self._on_command)
 
     async def run(self) -> None:
         """Do what is asked until cancelled."""
@@ -100,6 +101,11 @@ class Desk:
             self._house = await asyncio.to_thread(self._hands.house)
         while True:
             await self._serve(await self._waiting.get(), self._house)
+
+    async def renew(self) -> None:
+        """The rules of the house have changed: look at it again."""
+        if self._house is not None:
+            self._house = await asyncio.to_thread(self._hands.house)
 
     # --- taking ---
 
@@ -124,9 +130,9 @@ class Desk:
         if self._is_retained(message) or not self._is_heard():
             return
         levels = message.topic.removeprefix(f"{self._topics.base}/").split("/")
-        task_id = levels[1] if levels[0] == "task" else None
+        named = {levels[0]: levels[1]} if len(levels) == 4 else {}
         try:
-            asked: Asked | Refused = parse_command(levels[-1], message.payload, task_id)
+            asked: Asked | Refused = parse_command(levels[-1], message.payload, named.get("task"), named.get("feed"))
         except Refused as refusal:
             asked = refusal
         command = "/".join(shown(level).strip("'\"") for level in levels)

@@ -63,7 +63,7 @@ def hub(topics: TopicNames) -> Device:
     )
 
 
-def feed_device(topics: TopicNames, feed: str) -> Device:
+def feed_device(topics: TopicNames, feed: str, *, has_sound: bool = True) -> Device:
     """One place that is watched."""
     node = f"{hub_node(topics)}_f_{feed}"
     state = topics.feed_state(feed)
@@ -111,6 +111,36 @@ def feed_device(topics: TopicNames, feed: str) -> Device:
                 state_class="measurement",
                 suggested_display_precision=2,
             ),
+            *(_hearing(topics, feed, both) if has_sound else ()),
+        ),
+    )
+
+
+def _hearing(topics: TopicNames, feed: str, both: tuple[Availability, ...]) -> tuple[Entity, ...]:
+    """What belongs to a feed's sound."""
+    state = topics.feed_state(feed)
+    return (
+        Switch(
+            key="listen",
+            name="Listen",
+            icon="mdi:microphone",
+            command_topic=topics.feed_command(feed, "listen"),
+            state_topic=state,
+            value_template="{{ 'ON' if value_json.listen else 'OFF' }}",
+        ),
+        Sensor(
+            key="level",
+            name="Sound level",
+            icon="mdi:waveform",
+            entity_category="diagnostic",
+            enabled_by_default=False,
+            availability=both,
+            availability_mode="all",
+            state_topic=state,
+            value_template="{{ value_json.level_dbfs }}",
+            unit_of_measurement="dBFS",
+            state_class="measurement",
+            suggested_display_precision=0,
         ),
     )
 

@@ -2,7 +2,9 @@
 
 Which topics hold something of ours is remembered in the store, so that a task that went while the broker was away, an
 instance that was renamed or a form that was changed leaves nothing behind. When a person deletes a device in Home
-Assistant, it is hidden there until the task is changed or somebody asks to see it; the task itself goes on.
+Assistant, it is hidden there until the task is changed or somebody asks to see it; the task itself goes on. That is so
+as well when it was deleted while we were not running: then the broker still holds the device's state, which was told
+after its discovery, and no discovery. A broker that has lost both has lost its memory.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from omni_watch.alerts.messages import TopicNames
 from omni_watch.alerts.topics import HOUSE
 from omni_watch.domain.tasks import Task
 from omni_watch.home_assistant.devices import feed_device, hub, task_device
+from omni_watch.home_assistant.entities import Device
 from omni_watch.home_assistant.messages import MIGRATE, discovery_messages, is_component_topic, node_of
 from omni_watch.watch.ports import Observer, Store, Transaction
 
@@ -39,6 +42,7 @@ class Line(Protocol):
     """The part of the MQTT channel that discovery needs."""
 
     def listen(self, topics: str, on_message: OnMessage) -> None: ...
+    def survey(self, filters: Sequence[str], on_held: Callable[[AbstractSet[str]], None]) -> None: ...
     def retain(self, topic: str, payload: bytes, *, owner: str = HOUSE, then: bytes | None = None) -> None: ...
     def clear(self, topic: str) -> None: ...
     def refresh(self) -> None: ...
@@ -56,6 +60,7 @@ class _Shown:
 
     messages: Mapping[str, bytes]  # by topic
     owner: str  # the task, or the house
+    state: str  # the topic of its own state
     version: str  # changes when a person changes it
 
 
@@ -71,14 +76,17 @@ class Discovery:
         *,
         settings: DiscoverySettings,
         observer: Observer,
+        silent: AbstractSet[str] = frozenset(),
         on_change: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = _DICE.random,
     ) -> None:
-        """`on_change`: it wants to `sync`. `jitter`: 0..1, of the pause after Home Assistant has started."""
+        """`silent`: feeds that have no sound. `on_change`: it wants to `sync`. `jitter`: 0..1, of the pause after Home
+        Assistant has started."""
         self._line = line
         self._store = store
         self._topics = topics
         self._feeds = feeds
+        self._silent = silent
         self._settings = settings
         self._observer = observer
         self._on_change = on_change
@@ -88,13 +96,16 @@ class Discovery:
         self._emptied: Counter[str] = Counter()  # topics emptied by us, and not heard back yet
         self._hidden: dict[str, str] | None = None  # node -> version when it was deleted; None: not read yet
         self._hidden_kept: dict[str, str] = {}  # the same, as it is in the store
-        self._versions: dict[str, str] = {}  # by node
+        self._known: Mapping[str, _Shown] = {}  # by node, whether or not they are hidden
         self._strangers: set[str] = set()
+        self._remembered: AbstractSet[str] = frozenset()  # topics that an earlier run has filled
+        self._held: AbstractSet[str] | None = None  # topics that the broker held when we came; None: not known
         if settings.form == "off":
             return
         line.listen(f"{settings.prefix}/status", self._on_status)
         levels = "device/+" if settings.form == "device" else "+/+/+"
         line.listen(f"{settings.prefix}/{levels}/config", self._on_discovery)
+        line.survey((f"{settings.prefix}/{levels}/config", f"{topics.base}/#"), self._on_held)
 
     async def sync(self, tasks: Sequence[Task]) -> None:
         """Publish what is new or changed, clear what is gone; `tasks` are those to be shown.
@@ -105,7 +116,9 @@ class Discovery:
         is_first = self._hidden is None
         if self._hidden is None:
             self._hidden = self._hidden_kept = await self._store.transact(_read_hidden)
+            self._remembered = await self._store.transact(lambda tx: tx.topics.all().keys())
         devices = self._devices(tasks)
+        self._hidden = {**self._hidden, **self._deleted_meanwhile(devices)}
         # a device that was changed since it was deleted shows itself again; one that is gone is forgotten
         hidden = {node: version for node, version in self._hidden.items() if self._is_still(node, version, devices)}
         await self._keep_hidden(hidden)
@@ -123,7 +136,7 @@ class Discovery:
         for topic in (self._told.keys() | self._strangers) - shown.keys():
             self._clear(topic)
         self._told = {topic: payload for topic, (payload, _) in shown.items()}
-        self._versions = {node: device.version for node, device in devices.items()}
+        self._known = devices
         self._strangers.clear()
 
     async def show(self, node: str | None = None) -> int:
@@ -139,19 +152,22 @@ class Discovery:
 
     def _devices(self, tasks: Sequence[Task]) -> dict[str, _Shown]:
         """By node."""
-        form = self._settings.form
+        form, topics = self._settings.form, self._topics
         if form == "off":
             return {}
         devices = [
-            (hub(self._topics), HOUSE, ""),
-            *((feed_device(self._topics, feed), HOUSE, "") for feed in self._feeds),
-            *((task_device(self._topics, task), task.id, _version(task)) for task in tasks),
+            (hub(topics), HOUSE, topics.hub_state, ""),
+            *((self._feed_device(feed), HOUSE, topics.feed_state(feed), "") for feed in self._feeds),
+            *((task_device(topics, task), task.id, topics.task_state(task.id), _version(task)) for task in tasks),
         ]
         prefix = self._settings.prefix
         return {
-            device.node: _Shown(discovery_messages(device, form, prefix), owner, version)
-            for device, owner, version in devices
+            device.node: _Shown(discovery_messages(device, form, prefix), owner, state, version)
+            for device, owner, state, version in devices
         }
+
+    def _feed_device(self, feed: str) -> Device:
+        return feed_device(self._topics, feed, has_sound=feed not in self._silent)
 
     def _is_still(self, node: str, version: str, devices: Mapping[str, _Shown]) -> bool:
         return node in devices and devices[node].version == version
@@ -195,6 +211,32 @@ class Discovery:
 
     # --- what others did ---
 
+    def _on_held(self, held: AbstractSet[str]) -> None:
+        """Before anything is told. What was to be shown and is not wanted there any more is taken back."""
+        self._held = held
+        if self._hidden is None:
+            return
+        for node in self._missing(self._known):
+            self._hide(node)
+
+    def _deleted_meanwhile(self, devices: Mapping[str, _Shown]) -> dict[str, str]:
+        """Devices, with their versions, that were deleted there before the first look; asked for once."""
+        if self._held is None or self._told:
+            return {}
+        return {node: devices[node].version for node in self._missing(devices)}
+
+    def _missing(self, devices: Mapping[str, _Shown]) -> list[str]:
+        """Those that an earlier run has told, of which the broker held the state and no discovery."""
+        held = self._held or frozenset()
+        return [
+            node
+            for node, device in devices.items()
+            if node not in (self._hidden or {})
+            and device.state in held
+            and not self._remembered.isdisjoint(device.messages)
+            and held.isdisjoint(device.messages)
+        ]
+
     def _on_status(self, message: Incoming) -> None:
         if message.payload == b"online" and not message.is_retained:
             self._observer.on("home_assistant.started")
@@ -225,7 +267,11 @@ class Discovery:
         node = node_of(topic, self._settings.prefix)
         if node is None or topic not in self._told or self._hidden is None:
             return
-        self._hidden = {**self._hidden, node: self._versions.get(node, "")}
+        self._hide(node)
+
+    def _hide(self, node: str) -> None:
+        version = self._known[node].version if node in self._known else ""
+        self._hidden = {**(self._hidden or {}), node: version}
         for other in [other for other in self._told if node_of(other, self._settings.prefix) == node]:
             del self._told[other]
             self._clear(other)

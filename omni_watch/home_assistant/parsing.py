@@ -46,18 +46,20 @@ def parse_request(payload: bytes) -> Asked:
         raise
 
 
-def parse_command(name: str, payload: bytes, task_id: str | None = None) -> Asked:
-    """What a plain command asks: of the house, or of a task.
+def parse_command(name: str, payload: bytes, task_id: str | None = None, feed: str | None = None) -> Asked:
+    """What a plain command asks: of the house, of a task or of a feed.
 
     Raises:
         Refused: there is no such command, or not with such a payload.
     """
     if task_id is not None and not TOPIC_ID.fullmatch(task_id):
         _refuse("bad_request", f"{shown(task_id)} is no task id", "task_id")
-    commands = _HOUSE_COMMANDS if task_id is None else _TASK_COMMANDS
+    if feed is not None and not TOPIC_ID.fullmatch(feed):
+        _refuse("bad_request", f"{shown(feed)} is no feed's name", "feed")
+    commands = _TASK_COMMANDS if task_id is not None else _HOUSE_COMMANDS if feed is None else _FEED_COMMANDS
     if name not in commands:
         _refuse("bad_request", f"there is no command {shown(name)}; there are {', '.join(commands)}")
-    return commands[name](_decoded(payload, COMMAND_MAX), task_id)
+    return commands[name](_decoded(payload, COMMAND_MAX), task_id if feed is None else feed)
 
 
 def shown(text: str) -> str:
@@ -161,6 +163,9 @@ _TASK_COMMANDS: Final[Mapping[str, _Command]] = {
     "ack": _acknowledged,
     "snooze": _snoozed,
     "delete": _deleted,
+}
+_FEED_COMMANDS: Final[Mapping[str, _Command]] = {
+    "listen": lambda text, feed: Asked(op="listen", args=Args(feed=feed, on=_switched(text, "listen"))),
 }
 
 

@@ -27,6 +27,7 @@ from omni_watch.domain.units import (
 )
 from omni_watch.sensing.aligner import AlignerState, Alignment, GridBlock, Picture, settled_s, take, units_until
 from omni_watch.sensing.capture import Block, Finished, Item, Lost, Notice, Opened, Opening
+from omni_watch.sensing.switch import SoundSwitch
 from omni_watch.sensing.timeline import SoundTrack
 from omni_watch.watch.ports import FeedObserver
 
@@ -72,12 +73,16 @@ class Assembly:
         frames_per_unit: int = 1,
         may_repeat: bool = False,
         on_sound: OnSound | None = None,
+        switch: SoundSwitch | None = None,
     ) -> None:
         """`senses`: those that have a device. `may_repeat`: pictures may repeat for long (a rendered clip). `on_sound`
-        is given every block as it comes, before its second is over."""
+        is given every block as it comes, before its second is over. `switch`: looked at for every second and block;
+        while it is off, the feed is as one without a microphone."""
         self._feed = feed
         self._observer = observer
         self._on_sound = on_sound
+        self._switch = switch or SoundSwitch()
+        self._is_listening = True
         self._how = Alignment(
             feed=feed,
             origin_s=origin_s,
@@ -107,27 +112,42 @@ class Assembly:
             FeedError: (not retryable) a device can never work.
         """
         late_blocks = 0
+        self._look_at_switch(now_s)
         for item in items:
             if isinstance(item, Picture):
                 self._came(Sense.SIGHT, now_s)
                 self._state = take(self._state, self._how, [item])
-            elif isinstance(item, Block):
+            elif isinstance(item, Block) and self._is_listening:
                 self._came(Sense.HEARING, now_s)
                 block = self._track.place(item.at_s, item.samples)
                 late_blocks += self._is_late(block)
                 if block is not None and self._on_sound is not None:
                     self._on_sound(self._how.origin_s + block.position / SAMPLE_RATE_HZ, block.samples)
                 self._state = take(self._state, self._how, [block] if block else [])
-            else:
+            elif not isinstance(item, Block):
                 self._notice(item)
         if late_blocks:
             self._observer.dropped(self._feed, "block", late_blocks)
-        live = [sense for sense, life in self._lives.items() if life.state is FeedState.LIVE]
+        live = [each for each, life in self._lives.items() if life.state is FeedState.LIVE and not self._is_off(each)]
         known_s = settled_s(self._state, self._how, live) if live else -math.inf
-        self._state, units = units_until(self._state, self._how, min(now_s, max(known_s, now_s - HOLD_S)))
+        how = self._how if self._is_listening else replace(self._how, absent=self._how.absent | {Sense.HEARING})
+        self._state, units = units_until(self._state, how, min(now_s, max(known_s, now_s - HOLD_S)))
         for unit in units:
             self._look_for_staleness(unit, now_s)
         return units
+
+    def _look_at_switch(self, now_s: float) -> None:
+        if self._switch.is_on is self._is_listening:
+            return
+        self._is_listening = self._switch.is_on
+        life = self._lives.get(Sense.HEARING)
+        if life is None or life.state is None:
+            return
+        life.arrived_s = now_s  # its silence until now was wanted
+        self._tell(Sense.HEARING, life.state)
+
+    def _is_off(self, sense: Sense) -> bool:
+        return sense is Sense.HEARING and not self._is_listening
 
     def end(self) -> None:
         """Every sense is over."""
@@ -164,7 +184,7 @@ class Assembly:
     def _look_for_staleness(self, unit: Unit, now_s: float) -> None:
         is_frozen = Gap(Sense.SIGHT, GapCause.STALE) in unit.gaps
         for sense, life in self._lives.items():
-            if life.state not in (FeedState.LIVE, FeedState.STALE):
+            if life.state not in (FeedState.LIVE, FeedState.STALE) or self._is_off(sense):
                 continue
             silent_s = now_s - life.arrived_s
             if sense is Sense.SIGHT and is_frozen:
@@ -182,4 +202,10 @@ class Assembly:
         life = self._lives[sense]
         if life.state is not to:
             life.state = moved(life.state, to)
-            self._observer.feed_state(self._feed, sense, to, detail)
+            self._tell(sense, to, detail)
+
+    def _tell(self, sense: Sense, state: FeedState, detail: str = "") -> None:
+        if self._is_off(sense) and state is not FeedState.ENDED:
+            self._observer.feed_state(self._feed, sense, FeedState.OFF, "nobody wants us to listen")
+        else:
+            self._observer.feed_state(self._feed, sense, state, detail)

@@ -12,6 +12,7 @@ from tenacity.wait import wait_base
 from omni_watch.domain.units import Sense, Unit
 from omni_watch.sensing.assembly import Assembly, OnSound
 from omni_watch.sensing.capture import PAUSES, CaptureThread, Device, Mailbox
+from omni_watch.sensing.switch import SoundSwitch
 from omni_watch.watch.ports import Clock, FeedObserver
 
 UNITS_WAITING_MAX: Final = 4
@@ -32,9 +33,10 @@ class LiveFeed:
         may_repeat: bool = False,
         pauses: wait_base = PAUSES,
         on_sound: OnSound | None = None,
+        switch: SoundSwitch | None = None,
     ) -> None:
         """No two devices give the same sense. `may_repeat`: pictures may repeat for long (a clip, not a camera).
-        `on_sound`: see `Assembly`."""
+        `on_sound` and `switch`: see `Assembly`."""
         self.name = name
         self._clock = clock
         self._observer = observer
@@ -46,6 +48,7 @@ class LiveFeed:
         self._devices = devices
         self._pauses = pauses
         self._on_sound = on_sound
+        self._switch = switch
         self._waiting: deque[Unit] = deque()
         self._changed = asyncio.Event()  # a unit waits, or the worker has ended
         self._worker: asyncio.Task[None] | None = None
@@ -96,6 +99,7 @@ class LiveFeed:
             frames_per_unit=self._frames_per_unit,
             may_repeat=self._may_repeat,
             on_sound=self._on_sound,
+            switch=self._switch,
         )
         self._worker = asyncio.create_task(self._assemble(assembly), name=f"units of {self.name}")
         self._worker.add_done_callback(lambda _: self._changed.set())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from omni_watch.domain.errors import StoreError
 from omni_watch.store.copies import connect_existing, copy_database, free_name
@@ -56,6 +58,19 @@ def check(path: Path) -> Health:
             size_bytes=path.stat().st_size,
             rows=_rows(connection),
         )
+
+
+def note(path: Path, name: str) -> Mapping[str, Any]:
+    """What the house has noted under this name; empty when nothing, or when there is no database yet.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    if not path.exists() or revision_of(path) is None:
+        return {}
+    with translated(path), closing(connect_existing(path)) as connection:
+        row = connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+    return {} if row is None else dict(json.loads(row[0]))
 
 
 def backup(path: Path, to: Path) -> Health:

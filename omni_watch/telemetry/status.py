@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ Phase = Literal["starting", "watching", "stopping"]
 
 STEPS_KEPT: Final = 600  # steps that percentiles are taken of: ten minutes of one feed
 SIGHTS_KEPT: Final = 30  # seconds that a feed's picture rate is taken of
+LEVELS_KEPT: Final = 10  # seconds that a feed's sound level is taken of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class FeedNumbers:
     fps: float  # pictures that reached the model, per second of the last half minute
     last_frame_age_s: float | None  # None: no picture yet
     lag_s: float | None  # None: no unit yet
+    level_dbfs: float | None = None  # of the sound of the last ten seconds; None: there was none
     tasks: int
     reconnects: int
 
@@ -61,6 +64,7 @@ class _Feed:
 
     states: dict[str, str] = field(default_factory=dict)
     sights: deque[bool] = field(default_factory=lambda: deque(maxlen=SIGHTS_KEPT))
+    levels: deque[float | None] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))  # dBFS
     last_sight_s: float | None = None  # monotonic
     lag_s: float | None = None
     tasks: int = 0
@@ -83,6 +87,7 @@ class StatusObserver:
         match event:
             case "unit.decided":
                 self._decided(fields["feed"], fields["lag_s"], fields["step_ms"], fields["gaps"])
+                self._feed(fields["feed"]).levels.append(fields.get("level_dbfs"))
             case "feed.state":
                 self._moved(self._feed(fields["feed"]), fields["sense"], fields["state"])
             case "session.opened":
@@ -135,6 +140,7 @@ class StatusObserver:
             fps=round(sum(feed.sights) / len(feed.sights), 2) if feed.sights else 0.0,
             last_frame_age_s=age_s,
             lag_s=feed.lag_s,
+            level_dbfs=_mean_level(feed.levels),
             tasks=feed.tasks,
             reconnects=feed.reconnects,
         )
@@ -148,3 +154,9 @@ class StatusObserver:
 
     def _count(self, *events: str) -> int:
         return sum(self._counts.get(event, 0) for event in events)
+
+
+def _mean_level(levels: Sequence[float | None]) -> float | None:
+    """Of the power, as a meter has it; None when nothing was heard."""
+    heard = [level for level in levels if level is not None]
+    return round(10 * math.log10(sum(10 ** (level / 10) for level in heard) / len(heard)), 1) if heard else None

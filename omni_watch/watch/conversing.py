@@ -424,7 +424,8 @@ class _Turn:
             case Pause(until=until) if until is not None:
                 return self._put_off(tasks, until, "paused_until")
             case Pause():
-                return self._told("paused", [requests.pause(self._tx, task.id) for task in tasks])
+                by, now = self._house.set_by, self._now
+                return self._told("paused", [requests.pause(self._tx, task.id, by=by, now=now) for task in tasks])
             case Resume():
                 return self._told("resumed", [requests.resume(self._tx, task.id) for task in tasks])
             case Snooze(until=until):

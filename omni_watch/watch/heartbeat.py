@@ -6,10 +6,13 @@ is skipped whole; both are recorded, and the delay never grows.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+
+import numpy as np
 
 from omni_watch.domain.alerts import Alert
 from omni_watch.domain.decisions import Decision, Speak, Utterance
@@ -23,6 +26,7 @@ from omni_watch.watch.roster import Roster
 from omni_watch.watch.stepping import ModelThread
 
 FAILURES_MAX = 5  # of sessions in a row; then the process should be started anew
+FAINTEST = 1e-10  # power that is told as -100 dBFS, as is digital silence
 UNCOMMITTED_MAX = 64  # verdicts kept while the store cannot be written; the oldest is dropped, and reported
 
 
@@ -120,6 +124,7 @@ class Heartbeat:
             lag_s=round(self._clock.monotonic() - unit.end_s, 3),
             step_ms=round(step_ms, 2),
             spoke=isinstance(decision, Speak),
+            level_dbfs=level_dbfs(unit),
             gaps=[f"{gap.sense.value}:{gap.cause.value}" for gap in unit.gaps],
             margins={r.task_id: round(r.margin, 2) for r in decision.readings if r.margin is not None},
         )
@@ -187,3 +192,11 @@ class Heartbeat:
         before, now = self._recent[0], self._recent[-1]
         named = {"now": now, "before": before if len(self._recent) > 1 else None}
         return {name: frame for name, frame in named.items() if frame is not None}
+
+
+def level_dbfs(unit: Unit) -> float | None:
+    """How loud a second was, 0 for the loudest square wave; None when it was not heard."""
+    if not unit.is_heard:
+        return None
+    power = float(np.dot(unit.audio, unit.audio)) / len(unit.audio)
+    return round(10 * math.log10(max(power, FAINTEST)), 1)

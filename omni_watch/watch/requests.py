@@ -92,10 +92,16 @@ def cancel(tx: Transaction, task_id: str, *, by: str, now: datetime) -> Task:
     return cancelled
 
 
-def pause(tx: Transaction, task_id: str) -> Task:
-    """Keep the task, but do not watch until it is resumed. Again is no error."""
+def pause(tx: Transaction, task_id: str, *, by: str, now: datetime) -> Task:
+    """Keep the task, but do not watch until it is resumed. Again is no error.
+
+    Whoever pauses a task that is being told knows what has happened: its alerts are acknowledged, and fall silent. One
+    that was for once, and has happened, is then done.
+    """
+    told = tx.alerts.open_ones(_get(tx, task_id).id)
+    _close_all(tx, told, AlertState.ACKNOWLEDGED, by=by, now=now)
     task = _get(tx, task_id)
-    if task.state is TaskState.PAUSED:
+    if task.state is TaskState.PAUSED or (told and not task.is_live):
         return task
     if task.state is TaskState.FIRED and task.repeat is Repeat.ONCE:
         raise RequestError(f"task {task.id} has happened and is being told; it ends by itself, or cancel it")

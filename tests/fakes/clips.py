@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ def write_clip(
     with av.open(str(path), "w") as container:
         video = cast("VideoStream", container.add_stream(video_codec, rate=fps)) if paint else None
         audio = cast("AudioStream", container.add_stream(audio_codec, rate=rate_hz, layout=layout)) if tone else None
+        packets = list[Packet[Any]]()
         if video is not None and paint is not None:
             video.width, video.height, video.pix_fmt = *size, "yuv420p"
             video.codec_context.time_base = Fraction(1, 1000)
@@ -59,8 +61,8 @@ def write_clip(
                 frame = VideoFrame.from_ndarray(np.full((size[1], size[0]), paint(at_s), np.uint8), format="gray")
                 frame = frame.reformat(format="yuv420p")
                 frame.pts, frame.time_base = round(at_s * 1000), Fraction(1, 1000)
-                container.mux(video.encode(frame))
-            container.mux(video.encode(None))
+                packets += video.encode(frame)
+            packets += video.encode(None)
         if audio is not None and tone is not None:
             at = np.arange(round((audio_seconds or seconds) * rate_hz)) / rate_hz
             channels = audio.layout.nb_channels
@@ -68,9 +70,15 @@ def write_clip(
                 samples = np.repeat(tone(at[begin : begin + 1024])[None, :], channels, axis=0).astype(np.float32)
                 sound = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
                 sound.sample_rate, sound.pts, sound.time_base = rate_hz, begin, Fraction(1, rate_hz)
-                container.mux(audio.encode(sound))
-            container.mux(audio.encode(None))
+                packets += audio.encode(sound)
+            packets += audio.encode(None)
+        for packet in sorted(packets, key=_at_s):  # as a camera sends it
+            container.mux(packet)
     return path
+
+
+def _at_s(packet: Packet[Any]) -> float:
+    return float(packet.dts or 0) * float(packet.time_base or 0)
 
 
 def write_quiet_clip(path: Path) -> Path:

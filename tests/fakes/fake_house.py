@@ -42,6 +42,7 @@ class FakeHouse:
         self.heard: list[str] = []
         self.answers: dict[str, Request] = {}
         self.was_hushed = False
+        self.not_heard: set[str] = set()
 
     def add_task(
         self,
@@ -186,6 +187,13 @@ class FakeHouse:
         lesson = replace(before, region=region, display_region=display_region, examples=(*before.examples, *examples))
         self.taught[task.id] = lesson
         return lesson
+
+    def deaf(self) -> frozenset[str]:
+        return frozenset(self.not_heard)
+
+    def listen(self, feed: str, *, is_listening: bool) -> list[Task]:
+        (self.not_heard.discard if is_listening else self.not_heard.add)(feed)
+        return [] if is_listening else list(self.kept.values())
 
 
 class FakeApplication:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +34,13 @@ class FakeLine:
     refreshed: int = 0
     is_away: bool = False
     ears: dict[str, OnMessage] = field(default_factory=dict)
+    surveyor: Callable[[AbstractSet[str]], None] | None = None  # is told what is held, by the test
 
     def listen(self, topics: str, on_message: OnMessage) -> None:
         self.ears[topics] = on_message
+
+    def survey(self, filters: Sequence[str], on_held: Callable[[AbstractSet[str]], None]) -> None:
+        self.surveyor = on_held
 
     def retain(self, topic: str, payload: bytes, *, owner: str = HOUSE, then: bytes | None = None) -> None:
         self.log.append((topic, payload))

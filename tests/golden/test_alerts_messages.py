@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from omni_watch.alerts.messages import TopicNames, alert_object, as_json, rfc3339, task_object
+from omni_watch.alerts.messages import Speaking, TopicNames, alert_object, as_json, rfc3339, task_object
 from omni_watch.domain.alerts import Alert, Transition
 from omni_watch.domain.rules import Priority
 from omni_watch.domain.tasks import Task, TaskState
 from tests.fakes.fake_channel import alert, delivery
 from tests.fakes.fake_clock import NOON
 
+NOBODY = Speaking()
 FOLDER = Path(__file__).parent / "mqtt"
 ENGLISH = alert(task_id="k3", occurrence=1)
 CHINESE = alert(task_id="k4", occurrence=12, text="烟雾报警器响了！", language="zh", priority=Priority.URGENT)
@@ -33,16 +34,17 @@ TOLD = replace(
 
 
 def message(
-    of: Alert, at_s: float, *, spoken: bool = False, snapshot: bool = False, **changes: Any
+    of: Alert, at_s: float, *, speaking: Speaking = NOBODY, snapshot: bool = False, **changes: Any
 ) -> Mapping[str, Any]:
     told = replace(delivery(of, "mqtt"), **changes)
     at = NOON + timedelta(seconds=at_s)
-    return alert_object(of, told, published_at=at, spoken=spoken, snapshot=snapshot)
+    return alert_object(of, told, published_at=at, speaking=speaking, snapshot=snapshot)
 
 
 MESSAGES: dict[str, Mapping[str, Any]] = {
-    "alert": message(ENGLISH, 0.1, spoken=True, snapshot=True),
+    "alert": message(ENGLISH, 0.1, speaking=Speaking(is_spoken=True), snapshot=True),
     "alert_zh_late": message(CHINESE, 90.9),
+    "alert_hushed": message(ENGLISH, 0.1, speaking=Speaking(is_hushed=True)),
     "repeat": message(CHINESE, 60.4, number=2, transition=Transition.REPEAT, due_at=NOON + timedelta(seconds=60)),
     "acknowledged": message(
         ENGLISH, 7.5, number=1, transition=Transition.ACKNOWLEDGED, due_at=NOON + timedelta(seconds=7)
@@ -66,7 +68,7 @@ def test_an_alert_has_exactly_the_agreed_keys_and_none_that_home_assistant_gives
     keys = list(json.loads(as_json(MESSAGES["alert"])))
     assert keys == [
         "v", "event_type", "alert_id", "task_id", "task_name", "feed_id", "text", "lang", "priority", "spoken",
-        "condition_at", "decided_at", "published_at", "latency_ms", "fired_count", "snapshot", "late_s",
+        "hushed", "condition_at", "decided_at", "published_at", "latency_ms", "fired_count", "snapshot", "late_s",
         "repeat",
     ]  # fmt: skip
     assert not {"event_types", "device_class"} & set(keys)

@@ -159,18 +159,20 @@ async def test_a_device_that_is_deleted_there_stays_away_until_it_is_asked_for(
         pytest.skip("deleting is asked for in another way there")
     task = a_task("lamp0001", text="Tell me when the lamp is on", set_at=datetime.now(UTC))
     switch = "switch.omni_watch_lamp0001_enabled"
+
+    def delete(home: HomeAssistant) -> None:
+        devices = home.command(type="config/device_registry/list")
+        device = next(one for one in devices if one["identifiers"] == [["mqtt", "omni_watch_den_t_lamp0001"]])
+        home.command(
+            type="config/device_registry/remove_config_entry",
+            device_id=device["id"],
+            config_entry_id=device["config_entries"][0],
+        )
+
     async with house_named("den", broker, store, form) as house:
         await house.save(task)
         await home.until_true(lambda: switch in home.states(), "it appears")
-        devices = await asyncio.to_thread(lambda: home.command(type="config/device_registry/list"))
-        device = next(one for one in devices if one["identifiers"] == [["mqtt", "omni_watch_den_t_lamp0001"]])
-        await asyncio.to_thread(
-            lambda: home.command(
-                type="config/device_registry/remove_config_entry",
-                device_id=device["id"],
-                config_entry_id=device["config_entries"][0],
-            )
-        )
+        await asyncio.to_thread(delete, home)
         await home.until_true(lambda: switch not in home.states(), "it goes")
         await house.publisher.publish_tasks()
         house.channel.refresh()
@@ -179,6 +181,13 @@ async def test_a_device_that_is_deleted_there_stays_away_until_it_is_asked_for(
         assert (await house.task("lamp0001")).is_live
         await house.discovery.show()
         await home.until_true(lambda: switch in home.states(), "it is shown again")
+    await asyncio.to_thread(delete, home)
+    await home.until_true(lambda: switch not in home.states(), "it goes, though we do not run")
+    async with house_named("den", broker, store, form) as house:
+        other = a_task("lamp0002", text="Tell me when the lamp is off", set_at=datetime.now(UTC))
+        await house.save(other)
+        await home.until_true(lambda: "switch.omni_watch_lamp0002_enabled" in home.states(), "the others are there")
+        assert switch not in home.states(), "it stays away, though it was deleted while we did not run"
 
 
 async def test_a_hundred_tasks_appear_and_go_quickly(

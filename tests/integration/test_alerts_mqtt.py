@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from omni_watch.alerts import mqtt
+from omni_watch.alerts.messages import Speaking
 from omni_watch.alerts.mqtt import MqttChannel, MqttSettings
 from omni_watch.alerts.mqtt_check import check_broker
 from omni_watch.alerts.relay import Relay, RelaySettings
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, Delivery, DeliveryState, Transition
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable, ConfigError
 from omni_watch.domain.rules import Repeat
 from omni_watch.domain.tasks import Task, TaskState
@@ -136,6 +137,19 @@ async def test_chinese_words_arrive_readable_and_late_ones_say_how_late(
         message = await subscriber.first_on(channel.topics.alert)
     assert "水壶满了。".encode() in message.payload
     assert 90 <= message.json["late_s"] <= 95
+
+
+async def test_a_message_says_who_speaks_at_that_moment(shared_broker: Broker, instance: str, listen: Listen) -> None:
+    subscriber = listen(shared_broker.port, f"omni_watch/{instance}/alert")
+    told = alert()
+    over = replace(delivery(told, "mqtt"), number=1, transition=Transition.ACKNOWLEDGED)
+    moments = iter([Speaking(is_spoken=True), Speaking(is_hushed=True), Speaking(is_spoken=True)])
+    async with connected(settings(shared_broker.port, instance), speaking=lambda _priority: next(moments)) as channel:
+        for one in (delivery(told, "mqtt"), delivery(told, "mqtt"), over):
+            await channel.send(told, one)
+        await subscriber.until(lambda: len(subscriber.messages) == 3)
+    said = [(message.json["spoken"], message.json["hushed"]) for message in subscriber.messages]
+    assert said == [(True, False), (False, True), (False, False)]
 
 
 async def test_the_picture_goes_out_and_is_not_kept_by_the_broker(
@@ -546,6 +560,14 @@ async def test_the_doctor_sees_that_we_may_not_publish(own_broker: Broker, insta
     async with BadLine(own_broker.port, is_old=is_old) as line:
         with pytest.raises(ChannelUnavailable, match="allow our user to"):
             await check_broker(settings(line.port, instance))
+
+
+async def test_the_doctor_says_that_our_name_is_taken(shared_broker: Broker, instance: str) -> None:
+    async with connected(settings(shared_broker.port, instance)) as channel:
+        with pytest.raises(ChannelUnavailable, match=f"another Omni Watch named '{instance}' is on broker"):
+            await check_broker(settings(shared_broker.port, instance))
+        assert "answers" in await check_broker(settings(shared_broker.port, instance), is_running=True), "that is us"
+        assert channel.status.is_online
 
 
 # --- with the relay: nothing is lost ---

@@ -64,7 +64,7 @@ async def test_hub_feeds_and_tasks_are_told_before_anything_else(
     await store.transact(lambda tx: tx.tasks.add(KETTLE))
     async with running(shared_broker.port, instance, store) as house:
         await everything.first_on(house.channel.topics.availability)
-        ours = [m for m in everything.messages if instance in m.topic and not m.topic.endswith("/claim")]
+        ours = [m for m in everything.messages if instance in m.topic and not m.topic.endswith(("/claim", "/check"))]
         nodes = [m.topic.split("/")[2] for m in ours if m.topic.startswith("ha-")]
         node = f"omni_watch_{instance}"
         assert nodes == [node, f"{node}_f_kitchen", f"{node}_t_kettle01"]
@@ -199,6 +199,44 @@ async def test_a_device_that_is_deleted_in_home_assistant_stays_away_until_it_is
         await house.publisher.publish_tasks()
         assert await house.discovery.show() == 1
         await person.until(lambda: len([m for m in person.on(topic) if m.payload]) == count + 2)
+
+
+async def test_a_device_that_is_deleted_while_we_are_not_running_stays_away_too(
+    shared_broker: Broker, instance: str, listen: Listen, store: SqlStore
+) -> None:
+    topic = f"ha-{instance}/device/omni_watch_{instance}_t_kettle01/config"
+    person = listen(shared_broker.port, topic)
+    async with running(shared_broker.port, instance, store) as house:
+        await house.save(KETTLE, a_task("lamp0001", text="Tell me when the lamp is on"))
+        await person.first_on(topic)
+        state = listen(shared_broker.port, house.channel.topics.task_state("kettle01"))
+        await state.until(lambda: bool(state.messages))
+    person.publish(topic, b"", retain=True)
+    await person.until(lambda: person.on(topic)[-1].payload == b"")
+    count = len([m for m in person.on(topic) if m.payload])
+    for _ in range(2):
+        async with running(shared_broker.port, instance, store) as house:
+            nodes = {t.split("/")[2] for t in await held(listen, shared_broker.port, f"ha-{instance}/#", house)}
+            node = f"omni_watch_{instance}"
+            assert nodes == {node, f"{node}_f_kitchen", f"{node}_t_lamp0001"}
+            assert (await house.task("kettle01")).is_live
+    assert len([m for m in person.on(topic) if m.payload]) == count, "it never came back"
+    async with running(shared_broker.port, instance, store) as house:
+        assert await house.discovery.show() == 1
+        await person.until(lambda: len([m for m in person.on(topic) if m.payload]) == count + 1)
+
+
+async def test_a_broker_that_has_lost_its_memory_is_told_everything_again(
+    own_broker: Broker, instance: str, listen: Listen, store: SqlStore
+) -> None:
+    own_broker.start()
+    await store.transact(lambda tx: tx.tasks.add(KETTLE))
+    async with running(own_broker.port, instance, store):
+        pass
+    own_broker.kill()  # it keeps nothing on disk
+    own_broker.start()
+    async with running(own_broker.port, instance, store) as house:
+        assert len(await held(listen, own_broker.port, f"ha-{instance}/#", house)) == 3
 
 
 async def test_home_assistant_that_has_started_is_told_everything_again(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.fakes.clips import write_quiet_clip
 from tests.fixtures_broker import Broker, Subscriber
-from tests.fixtures_house import HouseProcess
+from tests.fixtures_house import HouseProcess, kitchen
 from tests.fixtures_rtsp import RtspCamera
 
 pytestmark = pytest.mark.models
 
 BASE = "omni_watch/test"
+SHIPPED = Path(__file__).parents[2] / "rules"
 CONFIG_EXIT = 78  # EX_CONFIG: the service manager does not start it again
 
 
@@ -71,3 +75,35 @@ async def test_a_house_is_asked_over_mqtt_and_keeps_its_word_through_a_kill(
     await person.until(lambda: any(message.json["mute"] for message in person.on(f"{BASE}/state")))
     assert house.stop() == 0
     await person.until(lambda: person.on(f"{BASE}/availability")[-1].payload == b"offline")
+
+
+async def test_rules_that_are_read_again_are_those_of_the_conversation_too(
+    tmp_path: Path, own_broker: Broker, make_house: Callable[..., HouseProcess], listen: Callable[..., Subscriber]
+) -> None:
+    own_broker.start()
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    rule = (SHIPPED / "microwave_done.yaml").read_text("utf-8")
+    clip = write_quiet_clip(tmp_path / "kitchen.mp4")
+    house = make_house(f'{kitchen(clip, own_broker.port)}\n[rules]\nfolder = "{rules}"\n')
+    house.start()
+    await house.until_ready()
+    person = listen(own_broker.port, f"{BASE}/#")
+
+    async def ask(request_id: str, op: str, **args: str) -> Any:
+        person.publish(f"{BASE}/request", json.dumps({"v": 1, "id": request_id, "op": op, "args": args}).encode())
+        reply = (await person.first_on(f"{BASE}/reply/{request_id}", 30)).json
+        assert reply["ok"], reply
+        return reply["result"]
+
+    asked = {"text": "tell me when the microwave is done"}
+    before = (await ask("r1", "task.add", **asked))["task"]
+    assert before["message"] == "The microwave is done."
+    await ask("r2", "task.cancel", task_id=before["task_id"])
+
+    (rules / "microwave_done.yaml").write_text(rule.replace("The microwave is done.", "Your soup is hot."), "utf-8")
+    house.hang_up()
+    await house.until(lambda: len(house.events("ready")) == 2, "the rules were not read again")
+    assert (await ask("r3", "task.add", **asked))["task"]["message"] == "Your soup is hot."
+    (said,) = (await ask("r4", "say", text="tell me every time the microwave is done"))["task_ids"]
+    assert (await ask("r5", "task.get", task_id=said))["task"]["message"] == "Your soup is hot."

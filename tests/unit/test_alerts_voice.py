@@ -10,12 +10,15 @@ from datetime import time, timedelta
 import pytest
 
 from omni_watch.alerts.floor import Floor, Rank
+from omni_watch.alerts.messages import Speaking
 from omni_watch.alerts.quiet import Quiet
 from omni_watch.alerts.voice import REMEMBERED, VoiceChannel, VoiceSettings
+from omni_watch.app.channels import Channels
 from omni_watch.domain.alerts import Alert, Receipt, Transition
 from omni_watch.domain.errors import AlertRejected, ChannelUnavailable
 from omni_watch.domain.rules import Language, Priority
 from omni_watch.domain.tasks import WatchWindow
+from omni_watch.watch.modes import NO_END
 from tests.fakes.fake_channel import alert, delivery
 from tests.fakes.fake_clock import NOON, FakeClock
 from tests.fakes.fake_observer import FakeObserver
@@ -82,9 +85,14 @@ class FakeSpeaker:
 class Room:
     def __init__(self) -> None:
         self.speaker, self.clock, self.observer = FakeSpeaker(), FakeClock(), FakeObserver()
-        self.quiet = Quiet()
+        self.quiet, self.floor = Quiet(), Floor()
         self.channel = VoiceChannel(
-            FakeVoice(), self.speaker, clock=self.clock, observer=self.observer, quiet=self.quiet
+            FakeVoice(),
+            self.speaker,
+            clock=self.clock,
+            observer=self.observer,
+            floor=self.floor,
+            quiet=self.quiet,
         )
 
     def say(self, told: Alert, lasting_s: float = 60.0) -> asyncio.Task[Receipt]:
@@ -242,6 +250,46 @@ async def test_while_the_house_is_to_be_quiet_only_what_is_urgent_is_said() -> N
         f"begin {smoke.id}",
         f"begin {normal.id}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "is_silent", "is_cut"),
+    [(normal, True, True), (smoke, True, True), (normal, False, True), (smoke, False, False)],
+    ids=["muted", "muted, urgent", "quiet", "quiet, urgent"],
+)
+async def test_a_house_that_is_to_be_quiet_falls_silent_in_the_middle_of_a_sentence(
+    told: Alert, is_silent: bool, is_cut: bool
+) -> None:
+    room = Room()
+    channels = Channels(clock=room.clock, voice=room.channel, floor=room.floor, silence=room.quiet)
+    saying, waiting = room.say(told), room.say(other)
+    await room.speaker.until(f"begin {told.id}")
+    channels.keep_quiet(NO_END, is_silent=is_silent)
+    if is_cut:
+        with pytest.raises(AlertRejected, match="muted" if is_silent else "asked to be quiet"):
+            await saying
+        assert room.speaker.log == [f"begin {told.id}", f"cut {told.id}"]
+    else:
+        room.speaker.may_finish.set()
+        await saying
+    with pytest.raises(AlertRejected):
+        await waiting
+    assert not room.observer.named("voice.interrupted"), "no person spoke over it"
+
+
+def test_who_says_an_alert_aloud_is_told_as_it_is_now() -> None:
+    room = Room()
+    channels = Channels(clock=room.clock, voice=room.channel, silence=room.quiet)
+    normally, urgently = Priority.NORMAL, Priority.URGENT
+    assert channels.speaking(normally) == Speaking(is_spoken=True)
+    channels.keep_quiet(NO_END)
+    assert channels.speaking(normally) == Speaking(is_hushed=True)
+    assert channels.speaking(urgently) == Speaking(is_spoken=True)
+    channels.keep_quiet(None, is_silent=True)
+    assert channels.speaking(urgently) == Speaking(is_hushed=True)
+    channels.keep_quiet(None)
+    channels.voice = None
+    assert channels.speaking(urgently) == Speaking(), "somebody else may say it"
 
 
 async def test_what_is_told_again_is_said_again_and_louder_but_the_same_message_only_once() -> None:

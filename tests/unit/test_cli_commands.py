@@ -17,6 +17,7 @@ from omni_watch.app.doctor import Finding
 from omni_watch.app.told import Told
 from omni_watch.cli import run_command
 from omni_watch.cli.shell import Shell
+from omni_watch.config.settings import FeedSettings
 from omni_watch.domain.alerts import Alert, Course, Delivery, DeliveryState, Transition
 from omni_watch.domain.decisions import Means
 from omni_watch.domain.errors import ConfigError, FeedError, StoreError
@@ -329,6 +330,16 @@ class TestAlerts:
         assert terminal.type("quiet").out == "Quiet. Alerts will still be told.\n"
         assert terminal.house.was_hushed
         assert terminal.type("quiet", "--json").document == {"quiet": True}
+
+    def test_a_feed_can_be_listened_to_or_not(self, terminal: Terminal) -> None:
+        hall = FeedSettings(name="hall", video="v4l2:0", audio="mic")
+        attic = FeedSettings(name="attic", video="v4l2:1")
+        terminal.house.settings = replace(terminal.house.settings, feeds=(hall, attic))
+        assert terminal.type("listen").out == "hall: on\n"
+        assert terminal.type("listen", "hall", "off").out == "hall: off\n"
+        assert terminal.type("listen", "--json").document == {"listens": {"hall": False}, "cannot_watch": []}
+        assert terminal.type("listen", "hall").code == 2
+        assert terminal.type("listen", "hall", "on").out == "hall: on\n"
 
     def test_a_quiet_house_says_so(self, terminal: Terminal) -> None:
         assert terminal.type("alerts", "list").out == "Nothing was told yet.\n"

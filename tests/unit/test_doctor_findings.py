@@ -450,6 +450,7 @@ class TestExamination:
             models=lambda: [standing("a")],
             engine=lambda: Choice("embedded", "model.path names no checkpoint"),
             database=lambda path: health(),
+            deaf=lambda path: frozenset(),
             free_bytes=lambda folder: ROOM_NEEDED,
             services=list,
             metrics=lambda metrics, is_running: "shown",
@@ -481,6 +482,16 @@ class TestExamination:
             "engine",
         ]
         assert all(each.ok is not False for each in found)
+
+    def test_a_feed_to_which_nobody_wants_us_to_listen_is_told_and_is_no_fault(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        probes = replace(self.probes([FakeProbe()]), deaf=lambda path: {"hall", "gone"})
+        found = diagnose(self.house(settings), probes, database=tmp_path / "x.db")
+
+        (told,) = [each for each in found if each.what == "its sound is switched off"]
+        assert (told.area, told.ok) == ("feed hall", None)
+        assert told.do.startswith("omni-watch listen hall on")
 
     def test_a_quick_one_opens_no_device_and_reads_no_model(self, settings: Settings, tmp_path: Path) -> None:
         slow = replace(

@@ -70,6 +70,11 @@ def test_what_omni_watch_speaks_itself_is_not_announced() -> None:
     assert not passes("announce.yaml", event(spoken=True))
 
 
+def test_what_nobody_shall_say_aloud_is_not_announced_either() -> None:
+    assert passes("announce.yaml", event(hushed=False))
+    assert not passes("announce.yaml", event(hushed=True))
+
+
 def test_only_alerts_are_announced_and_only_while_they_are_fresh() -> None:
     assert passes("announce.yaml", event("repeat"))
     for other in ("acknowledged", "snoozed", "resolved", "expired", "cancelled", "error"):

@@ -107,6 +107,8 @@ def a_topic(dice: Random) -> str:
     if dice.random() < 0.5:
         return f"{TOPICS.base}/set/{dice.choice(['mute', 'mode', 'new_task', 'say', '', 'request'])}"
     task_id = dice.choice(["kettle01", "kettle01", "nothing1", "", "A B", "..", "水", "x" * 99])
+    if dice.random() < 0.1:
+        return f"{TOPICS.base}/feed/{dice.choice(['kitchen', task_id])}/set/{dice.choice(['listen', '', 'ON'])}"
     return f"{TOPICS.base}/task/{task_id}/set/{dice.choice(['enabled', 'ack', 'snooze', 'delete', '', 'ON'])}"
 
 

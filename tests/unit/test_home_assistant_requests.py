@@ -223,6 +223,25 @@ async def test_ask_answers_and_changes_nothing(house: AskedHouse) -> None:
 # --- the house ---
 
 
+async def test_a_feed_is_listened_to_or_not_and_what_can_then_not_be_watched_is_named(house: AskedHouse) -> None:
+    heard = a_task("dog00001", text="tell me when the dog barks", rule="dog_barking", feeds=("kitchen",), set_at=NOW)
+    await keep(house, heard)
+    off = await house.send(TOPICS.feed_command("kitchen", "listen"), b"OFF")
+    assert off["result"]["listen"] is False
+    assert (await house.store.transact(modes)).deaf == {"kitchen"}
+    assert house.changes == 1
+    assert (await house.ask("mode", mode="quiet"))["ok"]
+    assert (await house.store.transact(modes)).deaf == {"kitchen"}, "the modes are kept beside each other"
+
+    on = await house.ask("listen", feed="kitchen", on=True)
+    assert on["result"]["message"] == "kitchen is listened to"
+    assert (await house.store.transact(modes)).deaf == frozenset()
+    unknown = await house.ask("listen", feed="attic", on=False)
+    assert unknown["error"]["code"] == "not_found"
+    assert (await house.send(TOPICS.feed_command("kitchen", "listen"), b"off"))["error"]["code"] == "bad_request"
+    assert (await house.send(f"{TOPICS.base}/feed/kitchen/set/mute", b"ON"))["error"]["code"] == "bad_request"
+
+
 async def test_mute_and_mode_are_kept(house: AskedHouse) -> None:
     assert (await house.send(TOPICS.command("mute"), b"ON"))["result"]["mute"] is True
     assert house.hushes == 1, "what is being said ends"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omni_watch.domain.alerts import Alert, Delivery, DeliveryState
+from omni_watch.domain.alerts import Alert, AlertState, Delivery, DeliveryState
 from omni_watch.domain.rules import Priority, Repeat
 from omni_watch.domain.tasks import Task, TaskState
 from omni_watch.store.database import Database
@@ -241,7 +241,7 @@ def _one_step(store: Database, step: str, choice: int, at_s: float, alerts: dict
     if step == "saw":
         alerts.update({alert.id: alert for alert in commit(store, verdict_on(replace(task), at_s=at_s))})
     elif step == "pause" and task.is_live and not (task.state is TaskState.FIRED and task.repeat is Repeat.ONCE):
-        store.transact(lambda tx: requests.pause(tx, task.id))
+        store.transact(lambda tx: requests.pause(tx, task.id, by="cli", now=now))
     elif step == "resume" and task.is_live:
         store.transact(lambda tx: requests.resume(tx, task.id))
     elif step in ("told", "expired", "retry"):
@@ -250,6 +250,24 @@ def _one_step(store: Database, step: str, choice: int, at_s: float, alerts: dict
         if due:
             state = {"told": SENT, "expired": EXPIRED, "retry": PENDING}[step]
             end(store, due[0][0], channel, state, at_s=at_s)
+
+
+@pytest.mark.parametrize(("repeat", "after"), [(Repeat.EACH, TaskState.PAUSED), (Repeat.ONCE, TaskState.DONE)])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_task_that_is_paused_rings_no_more(store: Database, repeat: Repeat, after: TaskState, is_told: bool) -> None:
+    store.transact(lambda tx: tx.tasks.add(a_task(repeat=repeat, priority=Priority.URGENT)))
+    (alert,) = commit(store, verdict_on(the_task(store)))
+    if is_told:
+        end(store, alert, "mqtt", SENT)
+    now = NOON + timedelta(seconds=5)
+    paused = store.transact(lambda tx: requests.pause(tx, "kettle01", by="mqtt", now=now))
+    assert (paused.state, the_task(store).state) == (after, after)
+    assert store.transact(lambda tx: tx.alerts.open_ones()) == []
+    course = store.transact(lambda tx: tx.alerts.course(alert.id))
+    assert course is not None
+    assert (course.state, course.closed_by) == (AlertState.ACKNOWLEDGED, "mqtt")
+    waiting = [one for one in store.transact(lambda tx: tx.alerts.deliveries(alert.id)) if one.transition.is_telling]
+    assert all(delivery.state is not PENDING for delivery in waiting)
 
 
 def test_what_waits_for_a_channel_that_was_switched_off_expires_and_ends_its_task(store: Database) -> None:

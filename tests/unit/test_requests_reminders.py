@@ -108,7 +108,7 @@ def test_a_rhythm_goes_on_and_what_was_missed_is_said_once(store: Database) -> N
 
 def test_a_cancelled_paused_or_snoozed_reminder_is_not_said(store: Database) -> None:
     task = remind(store, HOURLY)
-    store.transact(lambda tx: requests.pause(tx, task.id))
+    store.transact(lambda tx: requests.pause(tx, task.id, by="cli", now=AT))
     assert ring(store, AT) == ()
     store.transact(lambda tx: requests.resume(tx, task.id))
     store.transact(lambda tx: requests.snooze(tx, task.id, until=AT + timedelta(minutes=5), by="cli", now=AT))

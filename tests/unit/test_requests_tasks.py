@@ -139,7 +139,7 @@ def test_an_id_that_is_taken_is_refused(store: Database) -> None:
 Change = Callable[[Database], Task]
 CHANGES: dict[str, Change] = {
     "cancel": lambda store: store.transact(lambda tx: requests.cancel(tx, "kettle01", by="cli", now=NOON)),
-    "pause": lambda store: store.transact(lambda tx: requests.pause(tx, "kettle01")),
+    "pause": lambda store: store.transact(lambda tx: requests.pause(tx, "kettle01", by="cli", now=NOON)),
     "resume": lambda store: store.transact(lambda tx: requests.resume(tx, "kettle01")),
     "snooze": lambda store: store.transact(lambda tx: requests.snooze(tx, "kettle01", until=LATER, by="cli", now=NOON)),
 }
@@ -180,7 +180,7 @@ def test_a_task_that_is_not_there_cannot_be_changed(store: Database, change: str
 def test_a_task_for_once_that_has_happened_cannot_be_paused_into_happening_again(store: Database) -> None:
     keep(store, a_task(repeat=Repeat.ONCE, state=TaskState.FIRED))
     with pytest.raises(RequestError, match="has happened"):
-        store.transact(lambda tx: requests.pause(tx, "kettle01"))
+        store.transact(lambda tx: requests.pause(tx, "kettle01", by="cli", now=NOON))
 
 
 def test_resuming_also_ends_a_snooze(store: Database) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from tenacity.wait import wait_fixed
 
 from omni_watch.domain.errors import FeedError
-from omni_watch.domain.units import Sense, Unit
+from omni_watch.domain.units import Gap, GapCause, Sense, Unit
 from omni_watch.sensing.aligner import Picture
 from omni_watch.sensing.capture import PICTURES_WAITING_MAX, Block
 from omni_watch.sensing.live import UNITS_WAITING_MAX, LiveFeed
 from omni_watch.sensing.opening import open_feed
+from omni_watch.sensing.switch import SoundSwitch, SwitchedDevice
 from omni_watch.telemetry.clock import SystemClock
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_device import FakeDevice
@@ -187,6 +189,63 @@ async def test_leaving_the_loop_over_units_stops_the_devices() -> None:
 def test_a_feed_that_can_never_work_is_refused_before_anything_is_opened() -> None:
     with pytest.raises(FeedError, match=r"did you mean rtsp\?"):
         open_feed("porch", "rstp://cam/1", "stream", clock=FakeClock(), observer=FakeObserver())
+
+
+async def test_no_sound_gets_past_a_switch_that_is_off_and_pictures_do() -> None:
+    """Before, while and after; what is behind the device (an echo canceller) gets none either."""
+    clock, observer, switch = FakeClock(), FakeObserver(), SoundSwitch()
+    device, passed, heard = FakeDevice(Sense.SIGHT, Sense.HEARING), list[Block](), list[int]()
+
+    class Behind(SwitchedDevice):
+        def read(self) -> Sequence[Picture | Block] | None:
+            items = super().read()
+            passed.extend(item for item in items or () if isinstance(item, Block))
+            return items
+
+    feed = LiveFeed(
+        "den",
+        [Behind(device, switch)],
+        clock=clock,
+        observer=observer,
+        pauses=wait_fixed(0),
+        on_sound=lambda _start_s, samples: heard.append(len(samples)),
+        switch=switch,
+    )
+    units: list[Unit] = []
+    passing(device, clock, 1)
+    async with asyncio.timeout(LIMIT_S):
+        async for unit in feed.units():
+            units.append(unit)
+            switch.is_on = len(units) < 2 or len(units) >= 5
+            if len(units) > 5 and unit.is_heard:
+                break
+            passing(device, clock, 2 if len(units) == 5 else 1)  # what is read while it is switched on is not taken
+
+    assert [bool(unit.audio.any()) for unit in units[:5]] == [True, True, False, False, False]
+    assert [unit.gaps for unit in units[2:5]] == [(Gap(Sense.HEARING, GapCause.ABSENT),)] * 3
+    assert all(unit.frames for unit in units)
+    assert len(passed) == len(heard) == sum(unit.is_heard for unit in units)
+    states = [fields["state"] for fields in observer.named("feed.state") if fields["sense"] == "hearing"]
+    assert states == ["opening", "live", "off", "live"]
+
+
+async def test_a_feed_that_is_not_listened_to_from_the_start_is_like_one_without_a_microphone() -> None:
+    clock, observer, switch = FakeClock(), FakeObserver(), SoundSwitch(is_on=False)
+    device = FakeDevice(Sense.SIGHT, Sense.HEARING)
+    feed = LiveFeed(
+        "den", [SwitchedDevice(device, switch)], clock=clock, observer=observer, pauses=wait_fixed(0), switch=switch
+    )
+    units: list[Unit] = []
+    passing(device, clock, 1)
+    async with asyncio.timeout(LIMIT_S):
+        async for unit in feed.units():
+            units.append(unit)
+            if len(units) == 8:
+                break
+            passing(device, clock, 1)
+    assert {unit.gaps for unit in units} == {(Gap(Sense.HEARING, GapCause.ABSENT),)}
+    states = [fields["state"] for fields in observer.named("feed.state") if fields["sense"] == "hearing"]
+    assert set(states) == {"off"}, "it is not stale"
 
 
 async def test_sound_is_handed_over_block_by_block_before_its_second_is_over() -> None:

@@ -25,6 +25,7 @@ class Abilities:
     sees: bool = True  # taught states; fill levels need no model
     has_camera: bool = True
     has_microphone: bool = True
+    is_deaf: bool = False  # its microphone is switched off
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ def _by_ear(rule: Rule | None, abilities: Abilities) -> Iterator[_Finding]:
         return
     if not abilities.has_microphone:
         yield _Finding(None, "no_microphone")
+    elif abilities.is_deaf:
+        yield _Finding(None, "microphone_off")
     elif not abilities.hears:
         yield _Finding(None, "no_hearing")
     else:
@@ -122,12 +125,18 @@ def _ask(briefed: BriefedTask, abilities: Abilities, means: tuple[Means, ...], s
     if is_shown or (means and by_ear_only):
         return ""
     if by_ear_only:
-        return say("needs_microphone" if not abilities.has_microphone else "needs_models")
+        return say(_lacks_by_ear(abilities))
     if not abilities.has_camera:
         return "" if means else say("needs_camera")
     if not abilities.sees and _is_taught(briefed.lesson):
         return say("needs_models")
     return say("ask_better" if means else "ask")
+
+
+def _lacks_by_ear(abilities: Abilities) -> str:
+    if not abilities.has_microphone:
+        return "needs_microphone"
+    return "needs_listening" if abilities.is_deaf else "needs_models"
 
 
 def _is_taught(lesson: Lesson | None) -> bool:
@@ -161,6 +170,7 @@ _SENTENCES: Final[Mapping[Language, Mapping[str, str]]] = {
         "level": "I follow the fill level between the empty and the full that you showed me.",
         "taught": 'I compare what I see with the "not yet" and the "done" that you showed me.',
         "no_microphone": "This feed has no microphone, so I cannot hear it.",
+        "microphone_off": "I could hear it, but I am not to listen there.",
         "no_hearing": "I could hear it, but a model file is missing; run: omni-watch models pull",
         "no_camera": "This feed has no camera, so I cannot see it.",
         "no_reading": "I could read its display, but a model file is missing; run: omni-watch models pull",
@@ -176,6 +186,7 @@ _SENTENCES: Final[Mapping[Language, Mapping[str, str]]] = {
         "ask": "{ask} (omni-watch teach {task})",
         "ask_better": "It gets surer when I have seen it. {ask} (omni-watch teach {task})",
         "needs_microphone": "I can only hear this; give the feed a microphone.",
+        "needs_listening": "I can only hear this; let me listen there again (omni-watch listen FEED on).",
         "needs_models": "Fetch the model files: omni-watch models pull",
         "needs_camera": "I can only see this; give the feed a camera.",
     },
@@ -186,6 +197,7 @@ _SENTENCES: Final[Mapping[Language, Mapping[str, str]]] = {
         "level": "我看水位在你给我看过的“空”和“满”之间的变化。",
         "taught": "我把看到的画面和你给我看过的“还没好”与“好了”作比较。",
         "no_microphone": "这一路没有麦克风，我听不到。",
+        "microphone_off": "我本来可以听，但那里不让我听。",
         "no_hearing": "我本来可以听，但缺少模型文件；请运行：omni-watch models pull",
         "no_camera": "这一路没有摄像头，我看不到。",
         "no_reading": "我本来可以读它的显示屏，但缺少模型文件；请运行：omni-watch models pull",
@@ -201,6 +213,7 @@ _SENTENCES: Final[Mapping[Language, Mapping[str, str]]] = {
         "ask": "{ask}（omni-watch teach {task}）",
         "ask_better": "给我看过会更可靠。{ask}（omni-watch teach {task}）",
         "needs_microphone": "这件事只能听；请给这一路接上麦克风。",
+        "needs_listening": "这件事只能听；请让我重新听那里的声音（omni-watch listen FEED on）。",
         "needs_models": "请取得模型文件：omni-watch models pull",
         "needs_camera": "这件事只能看；请给这一路接上摄像头。",
     },

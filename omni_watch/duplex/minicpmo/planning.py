@@ -23,9 +23,10 @@ class FeedSenses:
 
     has_camera: bool = True
     has_microphone: bool = True
+    is_deaf: bool = False  # its microphone is switched off
 
     def give(self, sense: Sense) -> bool:
-        return self.has_camera if sense is Sense.SIGHT else self.has_microphone
+        return self.has_camera if sense is Sense.SIGHT else self.has_microphone and not self.is_deaf
 
 
 def needed_senses(rule: Rule | None) -> frozenset[Sense]:
@@ -43,6 +44,8 @@ def plan(briefed: BriefedTask, senses: FeedSenses) -> Plan:
     words = _SENTENCES.get(briefed.task.language, _SENTENCES["en"])
     given = {sense for sense in needed_senses(briefed.rule) if senses.give(sense)}
     if not given:
+        if senses.is_deaf and Sense.HEARING in needed_senses(briefed.rule):
+            return Plan(task_id=briefed.task.id, why=(words["microphone_off"],), ask=words["needs_listening"])
         missing = "camera" if Sense.SIGHT in needed_senses(briefed.rule) else "microphone"
         return Plan(task_id=briefed.task.id, why=(words[f"no_{missing}"],), ask=words[f"needs_{missing}"])
     how = {frozenset({Sense.SIGHT}): "by_sight", frozenset({Sense.HEARING}): "by_ear"}.get(frozenset(given), "by_both")
@@ -60,6 +63,8 @@ _SENTENCES: Final[Mapping[Language, Mapping[str, str]]] = {
         "lesson_unused": "What you showed me is kept, but the language model does not use it.",
         "no_camera": "This is something to be seen, and this feed has no camera.",
         "no_microphone": "This is something to be heard, and this feed has no microphone.",
+        "microphone_off": "This is something to be heard, and I am not to listen there.",
+        "needs_listening": "I can only hear this; let me listen there again (omni-watch listen FEED on).",
         "needs_camera": "I can only see this; give the feed a camera.",
         "needs_microphone": "I can only hear this; give the feed a microphone.",
     },
@@ -70,6 +75,8 @@ _SENTENCES: Final[Mapping[Language, Mapping[str, str]]] = {
         "lesson_unused": "你给我看过的样子还留着，但语言模型不使用它们。",
         "no_camera": "这件事要用眼睛看，而这一路没有摄像头。",
         "no_microphone": "这件事要用耳朵听，而这一路没有麦克风。",
+        "microphone_off": "这件事要用耳朵听，而那里不让我听。",
+        "needs_listening": "这件事只能听；请让我重新听那里的声音（omni-watch listen FEED on）。",
         "needs_camera": "这件事只能看；请给这一路接上摄像头。",
         "needs_microphone": "这件事只能听；请给这一路接上麦克风。",
     },
