@@ -12,7 +12,7 @@ from omni_watch.cli.shell import Shell, pass_shell
 @click.argument("switch", type=click.Choice(["on", "off"]), required=False, metavar="[on|off]")
 @pass_shell
 def listen(shell: Shell, feed: str | None, switch: str | None) -> None:
-    """Switch a feed's sound off or on; without a feed, say where the house listens.
+    """Say where the house listens, or switch a feed's sound.
 
     What is off is dropped as it is captured: no model, no ears and no record gets it. It stays off, also after a
     restart, until it is switched on. A running daemon follows within a second.

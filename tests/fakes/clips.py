@@ -50,7 +50,7 @@ def write_clip(
     with av.open(str(path), "w") as container:
         video = cast("VideoStream", container.add_stream(video_codec, rate=fps)) if paint else None
         audio = cast("AudioStream", container.add_stream(audio_codec, rate=rate_hz, layout=layout)) if tone else None
-        packets = list[Packet[Any]]()
+        packets: list[Packet[Any]] = []
         if video is not None and paint is not None:
             video.width, video.height, video.pix_fmt = *size, "yuv420p"
             video.codec_context.time_base = Fraction(1, 1000)
