@@ -18,6 +18,7 @@ from omni_watch.domain.errors import StoreError
 from omni_watch.store import care
 from omni_watch.store.database import open_store
 from omni_watch.store.upgrade import HEAD
+from omni_watch.watch import modes
 from tests.fakes.values import a_delivery, a_task, an_alert, an_example
 
 
@@ -237,3 +238,12 @@ def test_the_command_finds_the_configured_database(path: Path, tmp_path: Path, r
     config = tmp_path / "config.toml"
     config.write_text(f'[house]\nstate_dir = "{tmp_path}"\n')
     assert run("check", "--json", "--config", config).document()["path"] == str(path)
+
+
+def test_the_doctor_can_read_a_note_without_making_anything(path: Path, tmp_path: Path) -> None:
+    with open_store(path) as store:
+        store.transact(lambda tx: modes.set_listening(tx, "kitchen", is_listening=False))
+    assert modes.deaf_in(care.note(path, modes.NOTE)) == {"kitchen"}
+    assert care.note(path, "nothing") == {}
+    assert care.note(tmp_path / "nowhere.db", modes.NOTE) == {}
+    assert not (tmp_path / "nowhere.db").exists()

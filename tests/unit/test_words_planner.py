@@ -120,6 +120,14 @@ def test_a_feed_without_the_needed_sense_is_told() -> None:
     assert still_heard.ask == ""
 
 
+def test_a_feed_to_which_we_are_not_to_listen_is_told_with_what_mends_it() -> None:
+    deaf = planned("dog_barking", abilities=Abilities(is_deaf=True))
+    assert deaf.is_blind
+    assert deaf.ask == "I can only hear this; let me listen there again (omni-watch listen FEED on)."
+    assert "那里不让我听" in planned("dog_barking", abilities=Abilities(is_deaf=True), language="zh").why[0]
+    assert planned("elevator_arrived", shown(*BOTH), Abilities(is_deaf=True)).means == (Means.TAUGHT,), "it still sees"
+
+
 def test_what_is_heard_well_asks_for_nothing_and_what_could_be_surer_says_so() -> None:
     assert planned("dog_barking").ask == ""
     assert planned("water_running").ask.startswith("It gets surer when I have seen it.")
