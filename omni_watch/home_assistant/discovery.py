@@ -228,6 +228,8 @@ class Discovery:
     def _missing(self, devices: Mapping[str, _Shown]) -> list[str]:
         """Those that an earlier run has told, of which the broker held the state and no discovery."""
         held = self._held or frozenset()
+        if not any(node_of(topic, self._settings.prefix) for topic in held & self._remembered):
+            return []  # a broker that lets us write there and not read shows none, and does not say so
         return [
             node
             for node, device in devices.items()

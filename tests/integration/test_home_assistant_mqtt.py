@@ -226,6 +226,18 @@ async def test_a_device_that_is_deleted_while_we_are_not_running_stays_away_too(
         await person.until(lambda: len([m for m in person.on(topic) if m.payload]) == count + 1)
 
 
+async def test_a_broker_that_lets_us_write_discovery_and_not_read_it_hides_nothing(
+    own_broker: Broker, instance: str, listen: Listen, store: SqlStore
+) -> None:
+    rights = f"user {USER}\ntopic readwrite omni_watch/{instance}/#\ntopic write ha-{instance}/device/#\n"
+    own_broker.with_password().with_access_list(rights).start()
+    await store.transact(lambda tx: tx.tasks.add(KETTLE))
+    for _ in range(2):
+        async with running(own_broker.port, instance, store, user=USER, password=PASSWORD) as house:
+            await house.until(lambda: house.channel.status.is_online)
+            assert not house.observer.named("home_assistant.hidden")
+
+
 async def test_a_broker_that_has_lost_its_memory_is_told_everything_again(
     own_broker: Broker, instance: str, listen: Listen, store: SqlStore
 ) -> None:

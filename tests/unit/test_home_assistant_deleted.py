@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from omni_watch.alerts.topics import HOUSE
 from omni_watch.home_assistant.discovery import HIDDEN, Discovery, DiscoverySettings
 from omni_watch.store.thread import SqlStore
 from tests.fakes.fake_line import TOPICS, FakeLine
@@ -14,6 +15,7 @@ from tests.fakes.values import a_task
 
 KETTLE, NODE = a_task("kettle01"), "omni_watch_home_t_kettle01"
 TOPIC = f"homeassistant/device/{NODE}/config"
+HUB = "homeassistant/device/omni_watch_home/config"
 
 
 @pytest.fixture
@@ -21,6 +23,7 @@ async def store() -> AsyncIterator[SqlStore]:
     """Of a house that has told the kettle once."""
     store = await SqlStore.open(None)
     await store.transact(lambda tx: tx.topics.remember(TOPIC, KETTLE.id))
+    await store.transact(lambda tx: tx.topics.remember(HUB, HOUSE))
     yield store
     await store.close()
 
@@ -29,8 +32,10 @@ async def store() -> AsyncIterator[SqlStore]:
 @pytest.mark.parametrize(
     ("held", "is_deleted"),
     [
-        ({TOPICS.task_state(KETTLE.id)}, True),
-        ({TOPICS.task_state(KETTLE.id), TOPIC}, False),
+        ({TOPICS.task_state(KETTLE.id), HUB}, True),
+        ({TOPICS.task_state(KETTLE.id), HUB, TOPIC}, False),
+        ({HUB}, False),  # the broker has lost what came later
+        ({TOPICS.task_state(KETTLE.id)}, False),  # the broker may not let us read what is under its prefix
         (set[str](), False),  # the broker has lost its memory
     ],
 )
@@ -58,7 +63,7 @@ async def test_what_was_never_told_was_never_deleted(store: SqlStore) -> None:
     line = FakeLine()
     discovery = Discovery(line, store, TOPICS, ["kitchen"], settings=DiscoverySettings(), observer=FakeObserver())
     assert line.surveyor is not None
-    line.surveyor({TOPICS.feed_state("kitchen")})
+    line.surveyor({TOPICS.feed_state("kitchen"), HUB})
     await discovery.sync([KETTLE])
     assert "homeassistant/device/omni_watch_home_f_kitchen/config" in line.held
 
