@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from omni_watch.domain.rules import Language
 from omni_watch.domain.tasks import Task
 from omni_watch.watch import requests
 from omni_watch.watch.asking import Add, BeQuiet, Nothing, Understood
-from omni_watch.watch.by_ear import fits_a_rule, put_right
+from omni_watch.watch.by_ear import fits_a_rule, is_disputed, put_right
 from omni_watch.watch.conversing import ANSWER_WITHIN, Household, Talking, carry_out, hear
 from omni_watch.watch.hot_words import hot_words
 from omni_watch.watch.phrases import Hearing, understand
@@ -21,6 +22,12 @@ from omni_watch.watch.pinyin import repaired
 from omni_watch.watch.ports import Store, Transaction
 
 SURE_WISH: Final = 0.7  # of words that ask for what no rule knows; talk that was misheard as a wish had 0.6 to 0.7
+FAR_BEHIND: Final = 0.2  # by so much less sure than what was heard best, and nobody said it
+LONGEST_DOING: Final = 3  # characters: 狗叫; longer ones are put right as conditions, see `by_ear`
+_HAN: Final = r"\u3400-\u9fff\uf900-\ufaff"
+_COMMA: Final = re.compile(rf"(?<=[{_HAN}0-9])\s*[,，、]\s*(?=[{_HAN}0-9])")
+_HYPHEN: Final = re.compile(r"(?<=[^\W_])-(?=[^\W\d_])")
+_MARKS: Final = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +92,8 @@ class Conversation:
         What no rule knows is only taken as it was heard best, and only when that is sure or we were called by our
         name: among what it may have been as well, there is always something that sounds like a wish.
         """
+        others = {each.text: each.confidence for each in reversed(heard.alternatives)}
+        sure = others | {heard.text: heard.confidence}
         known: list[tuple[int, str, Understood]] = []  # how much was put right, and what came of it
         first: tuple[str, Understood] | None = None
         wish: tuple[str, Understood] | None = None
@@ -94,13 +103,16 @@ class Conversation:
             if not understood.is_request:
                 continue
             if isinstance(understood.request, Add):
+                if is_disputed(reading, sure[text], sure.items()):
+                    continue
                 found = self._known(tx, reading, understood, talking, now)
                 if found is None:
-                    if text == heard.text and (understood.is_named or heard.confidence >= SURE_WISH):
+                    is_as_heard = reading == text == heard.text
+                    if is_as_heard and (understood.is_named or heard.confidence >= SURE_WISH):
                         wish = wish or (reading, understood)
                     continue
                 reading, understood = found
-            elif wish is not None:
+            elif wish is not None and text != heard.text:
                 continue
             known.append((_changed(text, reading), reading, understood))
             if known[-1][0] == 0:
@@ -111,19 +123,39 @@ class Conversation:
         if first is None:
             raise ValueError("nothing was heard")
         if wish is None and first[1].is_request:
-            return first[0], replace(first[1], request=Nothing(), why="no rule knows it, and it was not heard well")
+            return first[0], replace(first[1], request=Nothing(), why="it was not heard well")
         return wish or first
 
     def _readings(self, tx: Transaction, heard: Heard) -> list[tuple[str, str]]:
         """What was heard, and how it may be read, the likeliest first; none twice."""
-        things = self._hot_words(tx).get("zh", ())
+        words = self._words_by_ear(tx)
         asking = tuple(word for speech in self.household.book.speeches for word in speech.by_ear)
-        texts = (heard.text, *(other.text for other in heard.alternatives))
+        others = (other.text for other in heard.alternatives if other.confidence >= heard.confidence - FAR_BEHIND)
         readings: dict[str, str] = {}
-        for text in texts:
-            for reading in (text, repaired(text, things), repaired(text, (*things, *asking))):
+        for text in (heard.text, *others):
+            plain = _unmarked(text)
+            for reading in (text, plain, repaired(text, words), repaired(plain, (*words, *asking))):
                 readings.setdefault(reading, text)
         return [(text, reading) for reading, text in readings.items()]
+
+    def _words_by_ear(self, tx: Transaction) -> tuple[str, ...]:
+        """What is likely to be spoken of where words are put right by their sound: things, and what those do that are
+        watched."""
+        watched = {task.rule for task in tx.tasks.live()}
+        book = self.household.book.book
+        return tuple(
+            word
+            for tongue in book.tongues
+            if not tongue.is_spaced
+            for word in (
+                *self._hot_words(tx)[tongue.language],
+                *(
+                    phrase.stripped
+                    for phrase in book.phrases[tongue.language]
+                    if phrase.rule in watched and len(phrase.stripped) <= LONGEST_DOING
+                ),
+            )
+        )
 
     def _known(
         self, tx: Transaction, sentence: str, understood: Understood, talking: Talking, now: datetime
@@ -177,6 +209,11 @@ class Conversation:
         return {tongue.language: hot_words(tongue, book.rules, tx.tasks.live()) for tongue in book.tongues}
 
 
+def _unmarked(text: str) -> str:
+    """Without the marks that a recogniser puts where it likes: commas in Chinese, hyphens between words."""
+    return _HYPHEN.sub(" ", _COMMA.sub("", text))
+
+
 def _changed(heard: str, said: str) -> int:
-    """In how many characters they differ."""
-    return sum(one != other for one, other in zip_longest(heard, said))
+    """In how many characters they differ, marks apart."""
+    return sum(one != other for one, other in zip_longest(_MARKS.sub("", heard), _MARKS.sub("", said)))

@@ -6,12 +6,18 @@ aloud it is the second.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from omni_watch.domain.rules import Language
 from omni_watch.watch.asking import Add
 from omni_watch.watch.choosing import Phrasebook, choose
-from omni_watch.watch.pinyin import REPAIR_LIKENESS, has_han, meant
+from omni_watch.watch.pinyin import REPAIR_LIKENESS, distance, has_han, meant
 from omni_watch.watch.tongues import Tongue
 from omni_watch.watch.wording import Wording
+
+RIVAL: Final = 0.05  # less sure than what was heard, and still as likely
+UNLIKE: Final = 1.5  # syllables; what was misheard and put right differs by less
 
 
 def fits_a_rule(request: Add, language: Language, book: Phrasebook) -> bool:
@@ -36,6 +42,16 @@ def put_right(sentence: str, request: Add, language: Language, book: Phrasebook)
     if found is None:
         return None
     return sentence.replace(condition, found.phrase + _end(condition, tongue), 1)
+
+
+def is_disputed(said: str, confidence: float, others: Iterable[tuple[str, float]]) -> bool:
+    """Whether other words that sound unlike these are about as likely; with how sure each is. For Chinese.
+
+    A recogniser that was told of a knock hears 敲门了就告诉我 in 想我了就告诉我, and is hardly surer of it.
+    """
+    return has_han(said) and any(
+        has_han(other) and rival >= confidence - RIVAL and distance(said, other) > UNLIKE for other, rival in others
+    )
 
 
 def _may_be(length: int, other: int) -> bool:

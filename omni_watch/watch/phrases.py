@@ -177,7 +177,8 @@ class _Saying:
             self._origins += [(n, n + 1) for n in range(at, begins)] + [(begins, ends)]
             marked += [self._plain[at:begins], mark]
             self._values[len(self._origins) - 1] = value
-            at = ends
+            # in Chinese a comma behind a time says no more than a breath; recognisers write one, people often do not
+            at = ends + (not self._tongue.is_spaced and self._plain[ends : ends + 1] == ",")
         self._origins += [(n, n + 1) for n in range(at, len(self._plain))]
         return "".join((*marked, self._plain[at:]))
 

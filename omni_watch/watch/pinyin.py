@@ -40,6 +40,9 @@ _MIXED_FINALS: Final = (
     {"en", "eng"},
     {"in", "ing"},
     {"ian", "iang"},
+    {"an", "ian"},  # behind a palatal the i is hardly heard: 马上, 马香
+    {"ang", "iang"},
+    {"ao", "iao"},
     {"uan", "uang"},
     {"un", "ong"},
     {"o", "uo", "ou"},
@@ -88,6 +91,12 @@ def syllables(text: str) -> tuple[str, ...]:
 def likeness(one: str, other: str) -> float:
     """How alike two texts sound: 1 the same, 0 nothing in common. The order does not matter."""
     return _likeness(syllables(one), syllables(other))
+
+
+def distance(one: str, other: str) -> float:
+    """In how many syllables two texts sound different."""
+    first, second = syllables(one), syllables(other)
+    return (1.0 - _likeness(first, second)) * max(len(first), len(second))
 
 
 def meant(

@@ -18,8 +18,11 @@ _SPACES = re.compile(r"\s+")
 _BEFORE_MARK = re.compile(r" +(?=[,.;:!?])")
 _NOT_WORDS = re.compile(r"[^\w]+|_+")
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "“": '"', "”": '"', "、": ",", "，": ",", ";": ","})
-_IDEOGRAPH = r"[\u3400-\u9fff\uf900-\ufaff]"
-_SPACE_BY_IDEOGRAPH = re.compile(rf"(?<={_IDEOGRAPH})\s+(?={_IDEOGRAPH})")
+_HAN = r"\u3400-\u9fff\uf900-\ufaff"
+_SPACE_BY_IDEOGRAPH = re.compile(  # between two, beside a number and behind a mark: 过 10 分钟, 告诉我
+    rf"(?<=[{_HAN}])\s+(?=[{_HAN}0-9])|(?<=[0-9])\s+(?=[{_HAN}])"
+    rf"|(?<=[{_HAN}][,.:!?])\s+|(?<=[,.:!?])\s+(?=[{_HAN}])"
+)
 _SHORTEST_STEM = 3  # letters that an ending must leave
 
 

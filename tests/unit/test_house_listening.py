@@ -58,9 +58,16 @@ class FakeEars:
         await asyncio.Event().wait()
 
     def say(
-        self, text: str, feed: str = "kitchen", at_s: float = 1000.0, *others: str, confidence: float = 0.9
+        self,
+        text: str,
+        feed: str = "kitchen",
+        at_s: float = 1000.0,
+        *others: str,
+        confidence: float = 0.9,
+        behind: float = 0.1,
     ) -> None:
-        alternatives = tuple(Transcript(text=other, language="en", confidence=0.5) for other in others)
+        """`behind`: how much less sure the others are."""
+        alternatives = tuple(Transcript(text=other, language="en", confidence=confidence - behind) for other in others)
         self._deliver(
             Heard(
                 feed=feed,
@@ -166,6 +173,13 @@ async def test_a_less_likely_reading_is_taken_when_only_that_is_a_request() -> N
     async with Home() as home:
         home.ears.say("Tail me win the dog barks", "kitchen", 1000.0, "Tell me when the dog barks")
         assert await home.understood(1) == ["add"]
+
+
+async def test_a_reading_that_is_hardly_likely_at_all_is_not_taken() -> None:
+    async with Home() as home:
+        home.ears.say("Tail me win the dog barks", "kitchen", 1000.0, "Tell me when the dog barks", behind=0.25)
+        home.ears.say("What are you watching for", at_s=1010.0)
+        assert await home.understood(1) == ["list"]
 
 
 async def test_one_sentence_heard_in_two_rooms_is_one_request() -> None:
@@ -319,6 +333,41 @@ async def test_what_no_rule_knows_is_taken_only_as_it_was_heard_best() -> None:
         home.ears.say("Alert us when the ice melts", "kitchen", 1010.0)
         assert await home.understood(1) == ["add"]
         assert [task.text for task in home.tasks] == ["Alert us when the ice melts"]
+
+
+@pytest.mark.parametrize(
+    ("heard", "op"),
+    [
+        ("明天早上8点, 前不要打扰我", "bequiet"),
+        ("咱停一下, 水壶", "pause"),
+        ("把水壶的提醒去消吧", "cancel"),
+        ("把电之前别说话", "bequiet"),
+        ("水壶满了, 告诉我医生", "add"),
+        ("when the timer goes off-tell everyone dinner is ready", "add"),
+    ],
+)
+async def test_marks_and_sounds_of_a_recogniser_are_no_part_of_what_was_said(heard: str, op: str) -> None:
+    async with Home() as home:
+        home.ears.say("Tell me when the kettle is full")
+        home.ears.say(heard, at_s=1010.0)
+        assert await home.understood(2) == ["add", op]
+
+
+async def test_a_wish_is_never_made_of_words_that_had_to_be_put_right() -> None:
+    async with Home() as home:
+        home.ears.say("瞎搬了高速我")
+        home.ears.say("Tell me when the dog barks", at_s=1010.0)
+        assert await home.understood(1) == ["add"]
+        assert [task.rule for task in home.tasks] == ["dog_barking"]
+
+
+async def test_a_thing_that_was_only_expected_is_not_heard_in_other_words() -> None:
+    """Told of a knock, a recogniser finds one in what sounds otherwise, and is hardly surer of it."""
+    async with Home() as home:
+        home.ears.say("敲门了就告诉我", "kitchen", 1000.0, "想问了就告诉我", behind=0.03)
+        home.ears.say("敲门了就告诉我", "kitchen", 1010.0, "想问了就告诉我", behind=0.1)
+        assert await home.understood(1) == ["add"]
+        assert [task.rule for task in home.tasks] == ["knock"]
 
 
 def test_what_cannot_be_kept_is_not_printed_instead(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
