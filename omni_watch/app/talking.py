@@ -13,7 +13,7 @@ from omni_watch.domain.hearing import Heard
 from omni_watch.domain.rules import Language
 from omni_watch.domain.tasks import Task
 from omni_watch.watch import requests
-from omni_watch.watch.asking import Add, BeQuiet, Nothing, Understood
+from omni_watch.watch.asking import Add, BeQuiet, Cancel, Nothing, Understood
 from omni_watch.watch.by_ear import fits_a_rule, is_disputed, put_right
 from omni_watch.watch.conversing import ANSWER_WITHIN, Household, Talking, carry_out, hear
 from omni_watch.watch.hot_words import hot_words
@@ -89,8 +89,9 @@ class Conversation:
         """The reading that was most likely meant: rather one that can be done than a wish that no rule knows, rather
         as it was heard than put right, and the likelier first. The likeliest of all when none is a request.
 
-        What no rule knows is only taken as it was heard best, and only when that is sure or we were called by our
-        name: among what it may have been as well, there is always something that sounds like a wish.
+        What would end everything has to have been heard best, in these words. What no rule knows is only taken as it
+        was heard best, and only when that is sure or we were called by our name: among what it may have been as well,
+        there is always something that sounds like a wish.
         """
         others = {each.text: each.confidence for each in reversed(heard.alternatives)}
         sure = others | {heard.text: heard.confidence}
@@ -100,7 +101,7 @@ class Conversation:
         for text, reading in self._readings(tx, heard):
             understood = hear(tx, reading, self.household, talking, now)
             first = first or (reading, understood)
-            if not understood.is_request:
+            if not understood.is_request or (_ends_all(understood) and _changed(heard.text, reading) > 0):
                 continue
             if isinstance(understood.request, Add):
                 if is_disputed(reading, sure[text], sure.items()):
@@ -207,6 +208,10 @@ class Conversation:
     def _hot_words(self, tx: Transaction) -> Mapping[Language, tuple[str, ...]]:
         book = self.household.book.book
         return {tongue.language: hot_words(tongue, book.rules, tx.tasks.live()) for tongue in book.tongues}
+
+
+def _ends_all(understood: Understood) -> bool:
+    return isinstance(understood.request, Cancel) and understood.request.which.is_all
 
 
 def _unmarked(text: str) -> str:

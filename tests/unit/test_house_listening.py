@@ -175,6 +175,16 @@ async def test_a_less_likely_reading_is_taken_when_only_that_is_a_request() -> N
         assert await home.understood(1) == ["add"]
 
 
+async def test_everything_is_ended_only_for_who_was_heard_to_say_so() -> None:
+    async with Home() as home:
+        home.ears.say("Tell me when the dog barks")
+        home.ears.say("Can sell everything", "kitchen", 1010.0, "Cancel everything")
+        home.ears.say("Cancel everything.", at_s=1020.0)
+        assert await home.understood(2) == ["add", "cancel"]
+        assert not home.tasks[0].is_live
+        assert home.changes == 2
+
+
 async def test_a_reading_that_is_hardly_likely_at_all_is_not_taken() -> None:
     async with Home() as home:
         home.ears.say("Tail me win the dog barks", "kitchen", 1000.0, "Tell me when the dog barks", behind=0.25)
