@@ -26,7 +26,7 @@ from omni_watch.duplex.embedded.yamnet import RUNTIME_ERRORS
 Floats = NDArray[np.float32]
 
 RATE_HZ: Final = 24_000
-TOKENS_MAX: Final = 160  # at a time, eight seconds: memory grows with it; the model would take 509
+TOKENS_MAX: Final = 100  # at a time, five seconds of 35 MB each: what is longer is cut; the model would take 509
 SPEED: Final = 1.0
 QUIET: Final = 0.01
 EDGE_S: Final = 0.03  # of silence that is kept at both ends
@@ -113,6 +113,11 @@ def phonemes_of(text: str, language: Language) -> str:
 def _mandarin(text: str) -> str:
     words = reading.in_words(text).translate(STOPS)
     return _HAN_RUN.sub(lambda run: _syllables(run[0]), words)
+
+
+def load_dictionaries() -> None:
+    """What the first Chinese text would wait for a fifth of a second. Any thread."""
+    _syllables("好")
 
 
 @lru_cache(maxsize=1024)

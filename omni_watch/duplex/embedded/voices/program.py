@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from omni_watch.domain.errors import ModelError
-from omni_watch.duplex.embedded.voices.kokoro import RATE_HZ, Floats, Kokoro
+from omni_watch.duplex.embedded.voices.kokoro import RATE_HZ, Floats, Kokoro, load_dictionaries
 
 FULL_SCALE = 32767.0
 
@@ -50,6 +51,7 @@ def main(settings: Mapping[str, Any]) -> int:
     """The exit status: 0 the input ended, 1 the model cannot be used."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print shall not be taken for an answer
+    threading.Thread(target=load_dictionaries, daemon=True).start()  # while the model is loaded
     try:
         model, vocabulary, voices = (Path(settings[name]) for name in ("model", "vocabulary", "voices"))
         kokoro = Kokoro(model, vocabulary, voices, settings["voice"], threads=settings["threads"])
