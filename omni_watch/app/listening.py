@@ -72,6 +72,7 @@ class Listening:
         self._keep = keep
         self._waiting: asyncio.Queue[Heard] = asyncio.Queue(WAITING_MAX)
         self._taken: _Taken | None = None
+        self._own = language
         self._language: Language = language  # of the last answer
         self._speaking: asyncio.Task[None] | None = None
 
@@ -101,7 +102,8 @@ class Listening:
         if self._giving_way.hears(hearing) is Heed.OURS:
             return
         if isinstance(hearing, SpeechBegan) and self._answers is not None:
-            self._answers.expect(self._language)
+            for language in sorted({self._own, self._language, *self._conversation.languages}):
+                self._answers.expect(language)
         if not isinstance(hearing, Heard):
             return
         if self._waiting.full():

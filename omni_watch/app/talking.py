@@ -185,6 +185,11 @@ class Conversation:
         question = talking.question and replace(talking.question, until=now + ANSWER_WITHIN)
         self._talks[feed] = replace(talking, question=question, said_at=now)
 
+    @property
+    def languages(self) -> frozenset[Language]:
+        """Those in which people asked for what is watched now, as of the last look."""
+        return frozenset(task.language for task in self._live)
+
     async def hot_words(self) -> Mapping[Language, tuple[str, ...]]:
         """What is likely to be said in this house now, by language."""
         words, self._live = await self._store.transact(lambda tx: (self._hot_words(tx), tuple(tx.tasks.live())))

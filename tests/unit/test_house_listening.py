@@ -169,6 +169,17 @@ async def test_what_is_no_request_does_nothing_and_gets_no_answer() -> None:
         assert home.voice.expected == ["en"], "somebody began to speak"
 
 
+async def test_where_something_is_watched_in_chinese_its_voice_is_ready_whatever_was_spoken_last() -> None:
+    async with Home() as home:
+        home.ears.say("水烧开了告诉我")
+        await home.understood(1)
+        home.ears.say("Tell me when the dog barks", at_s=1010)
+        await home.understood(2)
+        await home.listening.look()
+        home.ears.begin()
+        assert home.voice.expected == ["en", "zh"]
+
+
 async def test_a_less_likely_reading_is_taken_when_only_that_is_a_request() -> None:
     async with Home() as home:
         home.ears.say("Tail me win the dog barks", "kitchen", 1000.0, "Tell me when the dog barks")
