@@ -4,6 +4,7 @@ are always the same."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -11,7 +12,11 @@ from omni_watch.alerts.speech import Speech
 from omni_watch.alerts.texts import sentences
 from omni_watch.domain.rules import Language
 
-ENDS: Final = (".", "!", "?", "。", "！", "？", "，")
+OPEN_ENDS: Final = ("，", "：")
+ENDS: Final = (".", "!", "?", "。", "！", "？", *OPEN_ENDS)
+
+SOMETHING: Final = "{一二三四五六七八}"  # in a place: as long as what makes a clause of its own
+_PLACE: Final = re.compile(r"\{\w+\}")
 
 Words = tuple[str, Language]
 
@@ -49,6 +54,8 @@ class Rehearsal:
 
 
 def fixed_sentences(replies: Mapping[str, str]) -> list[str]:
-    """The whole sentences in these templates that have no place to be filled in."""
-    found = (sentence for reply in replies.values() for sentence in sentences(reply))
-    return list(dict.fromkeys(each for each in found if "{" not in each and "}" not in each and each.endswith(ENDS)))
+    """The whole sentences and clauses in these templates that have no place to be filled in; first those that more
+    comes behind, for which a voice has the time while they are said."""
+    found = (piece for reply in replies.values() for piece in sentences(_PLACE.sub(SOMETHING, reply)))
+    fixed = dict.fromkeys(each for each in found if "{" not in each and "}" not in each and each.endswith(ENDS))
+    return sorted(fixed, key=lambda each: not each.endswith(OPEN_ENDS))

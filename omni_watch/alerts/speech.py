@@ -20,7 +20,7 @@ from omni_watch.alerts.kokoro import KokoroFiles, KokoroVoice
 from omni_watch.alerts.mandarin import as_pinyin, has_han, parts
 from omni_watch.alerts.piper import PiperVoice, find_piper
 from omni_watch.alerts.shelf import SoundShelf
-from omni_watch.alerts.texts import one_line, sentences
+from omni_watch.alerts.texts import one_line, pause_s, sentences
 from omni_watch.alerts.wav import Sound, joined, silence
 from omni_watch.domain.errors import ChannelUnavailable
 from omni_watch.domain.rules import Language
@@ -28,9 +28,10 @@ from omni_watch.watch.ports import Observer, Voice
 
 SPEAK_LIMIT_S: Final = 30.0
 CACHE_BYTES: Final = 8_000_000  # about three minutes of speech
-PAUSE_S: Final = 0.25  # between two sentences
 PATIENCE_S: Final = 4.0  # for a natural voice when somebody waits: beyond it a plain voice now is better
 BREATHER_S: Final = 0.3  # between two sounds that are made ahead
+HOLD_S: Final = 8.0  # nothing is made ahead while somebody speaks to us, is understood and answered
+HOLD_MOST_S: Final = 60.0  # but in a room where somebody always speaks, a sound is made all the same
 ESPEAK_VOICES: Final[Mapping[Language, str]] = {"en": "en-us", "zh": "cmn-latn-pinyin"}
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{2,8})*")
 
@@ -89,8 +90,9 @@ class LastingVoice(Voice, Protocol):
 class Speech:
     """Implements `Voice` by the first of several voices that can read a text, and remembers what was read.
 
-    Read sentence by sentence, so that the first can be heard while the next is made, and one that was said before is
-    there at once. A message is the same each time: `prepare` when a task is set makes its alert speak without delay.
+    Read sentence by sentence, a long Chinese one clause by clause, so that the first can be heard while the next is
+    made, and one that was said before is there at once. A message is the same each time: `prepare` when a task is set
+    makes its alert speak without delay.
     """
 
     name = "speech"
@@ -113,6 +115,9 @@ class Speech:
         self._asking = 0  # who waits for a sound now
         self._nobody_asks = asyncio.Event()
         self._nobody_asks.set()
+        self._hold: asyncio.TimerHandle | None = None  # while somebody may ask in a moment
+        self._nobody_will = asyncio.Event()
+        self._nobody_will.set()
         self._warming: set[asyncio.Task[None]] = set()
         self._patience_s = patience_s
         self._late: dict[str, asyncio.Task[bytes]] = {}  # what nobody waits for any more, by its voice
@@ -125,11 +130,12 @@ class Speech:
         return [voice.name for voice in self._voices if voice.speaks(language)]
 
     async def synthesize(self, text: str, language: Language) -> bytes:
+        said = sentences(text) or [text]
         with self._asked():
-            wavs = [await self._sentence(sentence, language) for sentence in sentences(text) or [text]]
+            wavs = [await self._sentence(sentence, language) for sentence in said]
         if len(wavs) == 1:
             return wavs[0]
-        return joined(list(_in_one_voice(wavs))).to_wav()
+        return joined(list(_in_one_voice(wavs, said))).to_wav()
 
     async def stream(self, text: str, language: Language) -> AsyncGenerator[Sound, None]:
         """The sound of each sentence as soon as it is made, all at one rate: what `Speaker.stream` takes.
@@ -138,26 +144,30 @@ class Speech:
             ChannelUnavailable: no voice can read what comes next.
         """
         rate_hz: int | None = None
-        for number, sentence in enumerate(sentences(text) or [text]):
-            with self._asked():
+        before = ""
+        with self._asked():  # all the while: what is made ahead would come between two sentences
+            for sentence in sentences(text) or [text]:
                 sound = _sound(self.name, await self._sentence(sentence, language))
-            rate_hz = rate_hz or sound.rate_hz
-            if number:
-                yield silence(PAUSE_S, rate_hz)
-            yield sound.at_rate(rate_hz)
+                rate_hz = rate_hz or sound.rate_hz
+                if before:
+                    yield silence(pause_s(before), rate_hz)
+                yield sound.at_rate(rate_hz)
+                before = sentence
 
     async def prepare(self, text: str, language: Language) -> None:
         """Have the sound ready. Whoever asks for one goes first. A voice that fails is reported; speaking will try
         again."""
         try:
             for sentence in sentences(text) or [text]:
-                await self._nobody_asks.wait()
+                await self._until_idle()
                 await self._sentence(sentence, language, is_ahead=True)
         except ChannelUnavailable as error:
             self._observer.on("voice.not_prepared", why=str(error))
 
     def warm(self, language: Language) -> None:
-        """Somebody may want to hear this language in a moment: have its best voice ready. Returns at once."""
+        """Somebody may want to hear this language in a moment: have its best voice ready, and make nothing ahead for a
+        while. Returns at once."""
+        self._hold_back()
         voice = next((voice for voice in self._voices if voice.speaks(language)), None)
         if isinstance(voice, LastingVoice):
             warming = asyncio.create_task(voice.warm(), name="voice-warm")
@@ -166,6 +176,8 @@ class Speech:
 
     async def close(self) -> None:
         """End the programs that stay."""
+        if self._hold is not None:
+            self._hold.cancel()
         for task in (*self._warming, *self._late.values()):
             task.cancel()
         for voice in self._voices:
@@ -182,6 +194,19 @@ class Speech:
             self._asking -= 1
             if not self._asking:
                 self._nobody_asks.set()
+
+    def _hold_back(self) -> None:
+        """The last call counts."""
+        if self._hold is not None:
+            self._hold.cancel()
+        self._nobody_will.clear()
+        self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._nobody_will.set)
+
+    async def _until_idle(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HOLD_MOST_S):
+                await self._nobody_will.wait()
+        await self._nobody_asks.wait()
 
     async def _sentence(self, text: str, language: Language, *, is_ahead: bool = False) -> bytes:
         """From memory, from the shelf, or by the first voice that can read it."""
@@ -321,12 +346,12 @@ def _reads(voice: Voice, text: str, language: Language) -> bool:
     return voice.speaks(language)
 
 
-def _in_one_voice(wavs: Sequence[bytes]) -> Iterator[Sound]:
-    """Sounds at the rate of the first, with pauses between them."""
+def _in_one_voice(wavs: Sequence[bytes], said: Sequence[str]) -> Iterator[Sound]:
+    """Sounds at the rate of the first, with pauses between them. `said`: in each."""
     rate_hz: int | None = None
     for number, wav in enumerate(wavs):
         sound = _sound(Speech.name, wav)
         rate_hz = rate_hz or sound.rate_hz
         if number:
-            yield silence(PAUSE_S, rate_hz)
+            yield silence(pause_s(said[number - 1]), rate_hz)
         yield sound.at_rate(rate_hz)

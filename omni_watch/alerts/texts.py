@@ -1,4 +1,4 @@
-"""Texts before they are read aloud: one line, and sentence by sentence. Pure."""
+"""Texts before they are read aloud: one line, and breath by breath. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import re
 from typing import Final
 
 SHORTEST: Final = 12  # letters: less is not worth a breath of its own, except at the beginning
+CLAUSE: Final = 24  # letters: of fewer the Mandarin voice makes unclear words (tests/bench/bench_voices.py)
 HAN_LETTERS: Final = 3  # that one Chinese character counts for
 _READABLE: Final = re.compile(r"[^\W_]")  # a letter or digit: something to say
 _ENDS: Final = re.compile(r"(?<=[.!?;])\s+(?=\S)|(?<=[。！？；])\s*(?=\S)")
 _YES: Final = re.compile(r"([\u4e00-\u9fff]{1,3}，)(?=.)")  # a first word that is said again and again: 好，
+_CLAUSES: Final = re.compile(r"(?<=[，：、])(?=.)")
+_PAUSES_S: Final = {"，": 0.2, "：": 0.25, "、": 0.12}  # what the voice itself leaves behind them
+_SENTENCE_PAUSE_S: Final = 0.25
 _SHORT_FORM: Final = re.compile(r"(?:^|\s)(?:[A-Za-z]|[ap]\.m|Mr|Mrs|Ms|Dr|St|No|etc|e\.g|i\.e)\.$")
 
 
@@ -24,7 +28,7 @@ def one_line(text: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """The text as sentences, in order, so that the first can be heard while the next is made.
+    """The text as sentences, long Chinese ones as clauses, in order, so that the first is heard while the next is made.
 
     A short one takes the next along, unless it is the first; those without anything to say are left out.
     """
@@ -38,7 +42,23 @@ def sentences(text: str) -> list[str]:
             found = [*found[:-1], f"{found[-1]} {part}"] if found else [part]
         else:
             found.append(part)
-    return [sentence for sentence in found if is_readable(sentence)]
+    return [clause for sentence in found for clause in _clauses(sentence) if is_readable(clause)]
+
+
+def pause_s(said: str) -> float:
+    """How long one breathes behind this sentence or clause."""
+    return _PAUSES_S.get(said[-1:], _SENTENCE_PAUSE_S)
+
+
+def _clauses(sentence: str) -> list[str]:
+    """A long Chinese sentence cut at its commas, and behind the colon after words that are always the same."""
+    found, now, left = [], "", _length(sentence)
+    for clause in _CLAUSES.split(sentence):
+        now, left = now + clause, left - _length(clause)
+        if left >= CLAUSE and _length(now) >= (SHORTEST if now.endswith("：") else CLAUSE):
+            found.append(now)
+            now = ""
+    return [*found, now] if now else found
 
 
 def _length(text: str) -> int:

@@ -164,6 +164,10 @@ async def _clear(report: Report, cabinet: Cabinet) -> None:
     for voice in (piper, EspeakVoice()):
         sounds = [await _samples(voice, text, "en") for text in texts("en")]
         _score(report, f"{voice.name}, English: wrong words", english, texts("en"), sounds, _words)
+    for text in texts("zh"):
+        await speech.prepare(text, "zh")
+    sounds = [await _samples(speech, text, "zh") for text in texts("zh")]
+    _score(report, "as it is said, piece by piece, Chinese: wrong syllables", chinese, texts("zh"), sounds, syllables)
     await speech.close()
     for name in VOICES:
         model, vocabulary, voices = (cabinet.path(f"kokoro{part}") for part in ("", "-vocabulary", "-voices"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
+from omni_watch.alerts import speech as speeches
 from omni_watch.alerts.rehearsal import Rehearsal, fixed_sentences
 from omni_watch.alerts.shelf import SoundShelf
-from omni_watch.alerts.speech import PAUSE_S, Speech
-from omni_watch.alerts.texts import sentences
+from omni_watch.alerts.speech import Speech
+from omni_watch.alerts.texts import pause_s, sentences
 from omni_watch.alerts.wav import Sound
 from omni_watch.domain.errors import ChannelUnavailable
 from omni_watch.domain.rules import Language
@@ -74,7 +77,7 @@ async def test_what_comes_piece_by_piece_is_the_whole_at_one_rate() -> None:
     speech = Speech([first, other], FakeObserver())
     pieces = [piece async for piece in speech.stream("The first sentence. 第二句话说完了。", "en")]
     assert {piece.rate_hz for piece in pieces} == {22_050}
-    assert pieces[1].duration_s == pytest.approx(PAUSE_S, abs=0.001)
+    assert pieces[1].duration_s == pytest.approx(pause_s("."), abs=0.001)
     whole = Sound.from_wav(await speech.synthesize("The first sentence. 第二句话说完了。", "en"))
     assert whole.pcm == b"".join(piece.pcm for piece in pieces)
 
@@ -169,6 +172,41 @@ async def test_whoever_asks_goes_before_what_is_made_ready() -> None:
     assert voice.read == ["asked for", "ahead"]
 
 
+async def test_nothing_is_made_ahead_between_two_sentences_of_an_answer() -> None:
+    voice = Reader("v", "en")
+    speech = Speech([voice], FakeObserver())
+    async with aclosing(speech.stream("The first one. The second one.", "en")) as sounds:
+        await anext(sounds)
+        preparing = asyncio.create_task(speech.prepare("ahead", "en"))
+        await asyncio.sleep(0.01)  # long enough for it to begin, if it did
+        assert voice.read == ["The first one."]
+        assert len([sound async for sound in sounds]) == 2
+    await preparing
+    assert voice.read == ["The first one.", "The second one.", "ahead"]
+
+
+async def test_nothing_is_made_ahead_while_a_person_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speeches, "HOLD_S", 0.3)
+    voice = Reader("v", "en")
+    speech = Speech([voice], FakeObserver())
+    began_s = time.monotonic()
+    speech.warm("en")
+    await speech.prepare("ahead", "en")
+    assert time.monotonic() - began_s >= 0.3
+    assert voice.read == ["ahead"]
+
+
+async def test_a_room_that_is_never_silent_does_not_keep_us_from_making_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speeches, "HOLD_MOST_S", 0.05)
+    voice = Reader("v", "en")
+    speech = Speech([voice], FakeObserver())
+    speech.warm("en")
+    async with asyncio.timeout(speeches.HOLD_S / 2):
+        await speech.prepare("ahead", "en")
+    assert voice.read == ["ahead"]
+    await speech.close()
+
+
 async def test_the_voice_of_a_language_can_be_had_ready_and_all_are_closed() -> None:
     english, chinese = Reader("piper", "en"), Reader("kokoro", "zh")
     speech = Speech([english, chinese], FakeObserver())
@@ -205,6 +243,12 @@ async def test_messages_are_made_ready_first_then_our_answers_in_the_languages_s
         ("It is 23.5 degrees.", ["It is 23.5 degrees."]),
         ("好，水壶满了就告诉你。我会听声音。", ["好，", "水壶满了就告诉你。", "我会听声音。"]),
         ("水壶满了，电梯到了", ["水壶满了，电梯到了"]),
+        ("我在留意：狗叫、门铃。", ["我在留意：狗叫、门铃。"]),
+        ("我在留意：水壶满了、电梯到了。", ["我在留意：", "水壶满了、电梯到了。"]),
+        (
+            "我在留意：电梯到了、微波炉好了、宝宝哭了、有人敲门。",
+            ["我在留意：", "电梯到了、微波炉好了、", "宝宝哭了、有人敲门。"],
+        ),
         ("… !!", []),
         ("", []),
     ],
@@ -223,3 +267,4 @@ def test_only_whole_sentences_without_places_are_always_the_same() -> None:
     }
     assert fixed_sentences(replies) == ["Okay.", "But I can't tell that yet."]
     assert fixed_sentences({"okay": "好，", "quiet": "好，我安静到{when}，紧急的事除外。"}) == ["好，"]
+    assert fixed_sentences({"none": "没有。", "watching": "我在留意：{tasks}。"}) == ["我在留意：", "没有。"]
