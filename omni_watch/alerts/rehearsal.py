@@ -33,9 +33,10 @@ class Rehearsal:
         self._done: set[Words] = set()
         self._has_come = asyncio.Event()
 
-    def expect(self, messages: Collection[Words]) -> None:
-        """The messages of all tasks; answers are made ready in the languages that these and the house have."""
-        languages = sorted({self._language, *(language for _, language in messages)})
+    def expect(self, messages: Collection[Words], spoken: Collection[Language] = ()) -> None:
+        """The messages of all tasks; answers are made ready in the languages that these and the house have, and in
+        those that are `spoken` with it."""
+        languages = sorted({self._language, *spoken, *(language for _, language in messages)})
         wanted = sorted(messages) + [(each, own) for own in languages for each in self.answers.get(own, ())]
         self._done &= set(wanted)
         self._waiting = [words for words in dict.fromkeys(wanted) if words not in self._done]

@@ -153,6 +153,7 @@ class Speech:
                     yield silence(pause_s(before), rate_hz)
                 yield sound.at_rate(rate_hz)
                 before = sentence
+        self._hold_no_longer()  # who spoke has an answer
 
     async def prepare(self, text: str, language: Language) -> None:
         """Have the sound ready. Whoever asks for one goes first. A voice that fails is reported; speaking will try
@@ -176,8 +177,7 @@ class Speech:
 
     async def close(self) -> None:
         """End the programs that stay."""
-        if self._hold is not None:
-            self._hold.cancel()
+        self._hold_no_longer()
         for task in (*self._warming, *self._late.values()):
             task.cancel()
         for voice in self._voices:
@@ -197,10 +197,15 @@ class Speech:
 
     def _hold_back(self) -> None:
         """The last call counts."""
+        self._hold_no_longer()
+        self._nobody_will.clear()
+        self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._hold_no_longer)
+
+    def _hold_no_longer(self) -> None:
         if self._hold is not None:
             self._hold.cancel()
-        self._nobody_will.clear()
-        self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._nobody_will.set)
+            self._hold = None
+        self._nobody_will.set()
 
     async def _until_idle(self) -> None:
         with suppress(TimeoutError):

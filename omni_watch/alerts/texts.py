@@ -42,7 +42,8 @@ def sentences(text: str) -> list[str]:
             found = [*found[:-1], f"{found[-1]} {part}"] if found else [part]
         else:
             found.append(part)
-    return [clause for sentence in found for clause in _clauses(sentence) if is_readable(clause)]
+    pieces = (piece for number, sentence in enumerate(found) for piece in _clauses(sentence, is_first=number == 0))
+    return [piece for piece in pieces if is_readable(piece)]
 
 
 def pause_s(said: str) -> float:
@@ -50,12 +51,15 @@ def pause_s(said: str) -> float:
     return _PAUSES_S.get(said[-1:], _SENTENCE_PAUSE_S)
 
 
-def _clauses(sentence: str) -> list[str]:
-    """A long Chinese sentence cut at its commas, and behind the colon after words that are always the same."""
+def _clauses(sentence: str, *, is_first: bool) -> list[str]:
+    """A long Chinese sentence cut at its commas, and behind the colon after words that are always the same; where one
+    waits for them, also when little follows."""
     found, now, left = [], "", _length(sentence)
     for clause in _CLAUSES.split(sentence):
         now, left = now + clause, left - _length(clause)
-        if left >= CLAUSE and _length(now) >= (SHORTEST if now.endswith("：") else CLAUSE):
+        is_head = now.endswith("：")
+        least = SHORTEST if is_head and is_first and not found else CLAUSE
+        if left >= least and _length(now) >= (SHORTEST if is_head else CLAUSE):
             found.append(now)
             now = ""
     return [*found, now] if now else found

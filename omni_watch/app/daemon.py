@@ -557,7 +557,8 @@ class Daemon:
         """Have the words of every watched task ready, so that an alert is spoken without waiting for the voice."""
         if parts.channels.rehearsal is not None:
             tasks = [task for watching in self._watched for task in watching.roster.tasks.values()]
-            parts.channels.rehearsal.expect({(task.message, task.language) for task in tasks})
+            spoken = self._listening.answered if self._listening is not None else ()
+            parts.channels.rehearsal.expect({(task.message, task.language) for task in tasks}, spoken)
 
     async def _forget(self, parts: Parts) -> None:
         """What is older than the retention says."""

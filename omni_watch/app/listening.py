@@ -74,11 +74,17 @@ class Listening:
         self._taken: _Taken | None = None
         self._own = language
         self._language: Language = language  # of the last answer
+        self._answered: set[Language] = set()
         self._speaking: asyncio.Task[None] | None = None
 
     def hear(self, feed: str, start_s: float, samples: NDArray[np.float32]) -> None:
         """A block of a feed's sound, as it comes; see `WordListener.hear`."""
         self._ears.hear(feed, start_s, samples)
+
+    @property
+    def answered(self) -> frozenset[Language]:
+        """The languages in which somebody asked us for something since we listen."""
+        return frozenset(self._answered)
 
     async def look(self) -> None:
         """Tasks may have changed, and with them the words that are likely."""
@@ -128,6 +134,7 @@ class Listening:
         if self._answers is None or not text:
             return
         self._language = language
+        self._answered.add(language)
         if self._speaking is not None:
             self._speaking.cancel()
         self._speaking = together.create_task(self._say(self._answers, feed, text, language), name="answer")

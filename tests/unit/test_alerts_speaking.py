@@ -196,6 +196,17 @@ async def test_nothing_is_made_ahead_while_a_person_speaks(monkeypatch: pytest.M
     assert voice.read == ["ahead"]
 
 
+async def test_who_was_answered_keeps_nothing_from_being_made_ahead() -> None:
+    voice = Reader("v", "en")
+    speech = Speech([voice], FakeObserver())
+    speech.warm("en")
+    assert [sound async for sound in speech.stream("An answer.", "en")]
+    async with asyncio.timeout(speeches.HOLD_S / 2):
+        await speech.prepare("ahead", "en")
+    assert voice.read == ["An answer.", "ahead"]
+    await speech.close()
+
+
 async def test_a_room_that_is_never_silent_does_not_keep_us_from_making_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speeches, "HOLD_MOST_S", 0.05)
     voice = Reader("v", "en")
@@ -234,6 +245,18 @@ async def test_messages_are_made_ready_first_then_our_answers_in_the_languages_s
     assert voice.read == ["The kettle is full.", "Okay.", "门铃响了", "好的。"]
 
 
+async def test_answers_are_made_ready_in_a_language_that_was_spoken_though_nothing_is_watched_in_it() -> None:
+    voice = Reader("v", "en", "zh")
+    rehearsal = Rehearsal(Speech([voice], FakeObserver()), "en")
+    rehearsal.answers = {"en": ["Okay."], "zh": ["好的。"]}
+    running = asyncio.create_task(rehearsal.run())
+    rehearsal.expect([], ["zh"])
+    while len(voice.read) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    running.cancel()
+    assert voice.read == ["Okay.", "好的。"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -243,7 +266,9 @@ async def test_messages_are_made_ready_first_then_our_answers_in_the_languages_s
         ("It is 23.5 degrees.", ["It is 23.5 degrees."]),
         ("好，水壶满了就告诉你。我会听声音。", ["好，", "水壶满了就告诉你。", "我会听声音。"]),
         ("水壶满了，电梯到了", ["水壶满了，电梯到了"]),
-        ("我在留意：狗叫、门铃。", ["我在留意：狗叫、门铃。"]),
+        ("我在留意：狗叫。", ["我在留意：狗叫。"]),
+        ("我已经在留意了：水壶满了。", ["我已经在留意了：", "水壶满了。"]),
+        ("好，不再留意：水壶满了。", ["好，", "不再留意：水壶满了。"]),
         ("我在留意：水壶满了、电梯到了。", ["我在留意：", "水壶满了、电梯到了。"]),
         (
             "我在留意：电梯到了、微波炉好了、宝宝哭了、有人敲门。",

@@ -178,6 +178,7 @@ async def test_where_something_is_watched_in_chinese_its_voice_is_ready_whatever
         await home.listening.look()
         home.ears.begin()
         assert home.voice.expected == ["en", "zh"]
+        assert home.listening.answered == {"en", "zh"}
 
 
 async def test_a_less_likely_reading_is_taken_when_only_that_is_a_request() -> None:
