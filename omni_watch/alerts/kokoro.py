@@ -25,6 +25,10 @@ from omni_watch.watch.ports import Observer
 PROGRAM: Final = "omni_watch.duplex.embedded.voices.program"  # named, not imported: models live there
 VOICE: Final = "jf_nezumi"  # of five the one that our own ears understand best: tests/bench/bench_voices.py
 COMPLAINT_BYTES: Final = 4096
+ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": "131072",  # glibc's own, but fixed: 30 MB of loading the model are given back
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,7 @@ class _Json:
         self._command = [*command, json.dumps(settings)]
 
     async def start(self) -> Process:
-        return await started(self.name, self._command, takes_stdout=True, environment={"OMP_NUM_THREADS": "1"})
+        return await started(self.name, self._command, takes_stdout=True, environment=ENVIRONMENT)
 
     async def exchange(self, process: Process, text: str) -> Sound:
         assert process.stdin is not None  # noqa: S101 - asked for above

@@ -54,7 +54,8 @@ def pause_s(said: str) -> float:
 def _clauses(sentence: str, *, is_first: bool) -> list[str]:
     """A long Chinese sentence cut at its commas, and behind the colon after words that are always the same; where one
     waits for them, also when little follows."""
-    found, now, left = [], "", _length(sentence)
+    found: list[str] = []
+    now, left = "", _length(sentence)
     for clause in _CLAUSES.split(sentence):
         now, left = now + clause, left - _length(clause)
         is_head = now.endswith("：")

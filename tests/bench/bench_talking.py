@@ -158,7 +158,7 @@ class _House:
             total_mb = 0.0
             for each in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
                 try:
-                    name, own_mb = _program(each.cmdline()), each.memory_full_info().pss / 2**20
+                    name, own_mb = _program(each.cmdline() or [each.name()]), each.memory_full_info().pss / 2**20
                 except psutil.Error:  # it has just ended
                     continue
                 self.most_mb_of[name] = max(self.most_mb_of.get(name, 0.0), own_mb)
@@ -169,7 +169,7 @@ class _House:
 def _program(command: Sequence[str]) -> str:
     """Which of ours it is."""
     words = " ".join(command)
-    return next((name for mark, name in PROGRAMS.items() if mark in words), command[0] if command else "none")
+    return next((name for mark, name in PROGRAMS.items() if mark in words), command[0])
 
 
 def resampled_back(speech: Floats) -> Floats:

@@ -26,7 +26,7 @@ from omni_watch.duplex.embedded.yamnet import RUNTIME_ERRORS
 Floats = NDArray[np.float32]
 
 RATE_HZ: Final = 24_000
-TOKENS_MAX: Final = 100  # at a time, five seconds of 35 MB each: what is longer is cut; the model would take 509
+TOKENS_MAX: Final = 80  # at a time, four seconds of 35 MB each: what is longer is cut; the model would take 509
 SPEED: Final = 1.0
 QUIET: Final = 0.01
 EDGE_S: Final = 0.03  # of silence that is kept at both ends
