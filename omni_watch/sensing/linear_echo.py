@@ -38,6 +38,7 @@ LEFT_LEAST_DB: Final = -20.0
 LEARNT_DB: Final = -10.0  # so little is left when it is known how we sound here
 ECHO_FADES: Final = 0.86  # the longest echo of a room that is not learnt: 65 dB in a second
 FLOOR_UP: Final = 1.007  # the noise of a room, in a frame: 3 dB in a second
+FLOOR_UP_IDLE: Final = 1.023  # while we are silent: 10 dB; a person's pauses bring it down again
 FLOOR_MARGIN: Final = 4.0
 LEAST_FLOOR: Final = 1e-9
 CHECK_FRAMES: Final = 40  # of our voice, after which it is asked whether it comes at another time than was learnt
@@ -128,7 +129,7 @@ class OthersEar:
 
     def idle(self, near: Floats) -> None:
         """[n] while the loudspeaker is silent: the noise of the room, to which a fan may have been added."""
-        rises = FLOOR_UP ** (len(near) / FRAME)
+        rises = FLOOR_UP_IDLE ** (len(near) / FRAME)
         self._floor = max(min(self._floor * rises, power(near)), LEAST_FLOOR)
 
     def pass_over(self, echo: Floats) -> None:

@@ -198,6 +198,20 @@ def test_a_canceller_that_never_learnt_anything_calls_nobody_a_person() -> None:
     assert not any(level.is_sure for level in levels)
 
 
+def test_a_fan_that_ran_before_we_began_is_nobody() -> None:
+    """It was switched on in a silent room, some seconds after we had spoken."""
+    levels, played, fan_s = list[Level](), Played(FakeClock()), 10
+    far, silence = speech_like(6.0, seed=13), np.zeros(3 * SAMPLE_RATE_HZ, np.float32)
+    fan = np.random.default_rng(14).normal(0, 0.03, (fan_s + 6) * SAMPLE_RATE_HZ).astype(np.float32)
+    fan[fan_s * SAMPLE_RATE_HZ :] += echo_of(far, delay_s=0.06)
+    near = np.concatenate([echo_of(far, delay_s=0.06), silence, fan])
+    again_s = START_S + 9 + fan_s
+    played.begin(far).heard(0.0, START_S)
+    played.begin(far).heard(0.0, again_s)
+    cleaned(EchoCleaner(played, open_canceller(), levels.append), near, by_blocks(near))
+    assert np.mean([level.foreign for level in levels if level.at_s > again_s]) < 0.05
+
+
 def test_a_microphone_that_is_muted_while_we_speak_hears_nobody() -> None:
     far, levels = speech_like(4.0, seed=12), list[Level]()
     near = echo_of(far, delay_s=0.05)
