@@ -6,6 +6,7 @@ That Home Assistant accepts them as they are is checked by `tests/home_assistant
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -136,3 +137,22 @@ def test_the_dashboard_names_entities_of_one_house() -> None:
     named = [word for word in json.dumps(view).replace('"', " ").split() if ".omni_watch_" in word and "*" not in word]
     assert named
     assert all(word.split(".")[1].startswith("omni_watch_home_") for word in named)
+
+
+def test_the_dashboard_lists_each_task_on_a_line_of_its_own() -> None:
+    (view,) = yaml.safe_load((FOLDER / "dashboard.yaml").read_text("utf-8"))
+    (content,) = (
+        card["content"] for section in view["sections"] for card in section["cards"] if card["type"] == "markdown"
+    )
+    ids = ["switch.omni_watch_kettle_enabled", "switch.omni_watch_dog_enabled"]
+
+    environment = Environment()  # noqa: S701 - no HTML comes of it
+    environment.tests["match"] = lambda text, pattern: re.match(pattern, text) is not None
+    environment.globals |= {
+        "integration_entities": lambda _name: [*ids, "sensor.omni_watch_home_reply"],
+        "is_state": lambda entity_id, _state: "dog" in entity_id,
+        "device_attr": lambda entity_id, _name: entity_id[18:21],
+    }
+    assert environment.from_string(content).render().split("\n") == ["", "- 👁 dog", "- ⏸ ket"]
+    ids.clear()
+    assert environment.from_string(content).render().strip() == "Nothing yet. Write below what you are waiting for."

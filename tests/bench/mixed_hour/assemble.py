@@ -70,7 +70,8 @@ def _cast(scene: Sequence[str], language: Language, rng: Rng, *, is_dialogue: bo
     is_natural = rng.random() < NATURAL
     voices = (sources.NATURAL_VOICES if is_natural else sources.ESPEAK_VOICES)[language]
     cast = _drawn(voices, 2 if is_dialogue else 1, rng)
-    return [Saying(text, language, cast[line % len(cast)]) for line, text in enumerate(scene)]
+    said = [text for text in scene if any(map(str.isalnum, text))]  # not "...", which no voice can say
+    return [Saying(text, language, cast[line % len(cast)]) for line, text in enumerate(said)]
 
 
 def hour(scenes: Sequence[Scene], root: Path, rng: Rng, notes: list[str]) -> Floats:
