@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from omni_watch.config.rulebook import shipped_rules
+
 PROGRAM = Path(sys.executable).with_name("omni-watch")
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0  # what the service manager is promised
@@ -37,6 +39,25 @@ port = {port}
 [voice]
 {voice}
 """
+
+
+@dataclass(frozen=True)
+class OwnRules:
+    """A folder of rules that are ours but for what a test changes in them."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+
+    @property
+    def settings(self) -> str:
+        return f'\n[rules]\nfolder = "{self.folder}"\n'
+
+    def change(self, name: str, old: str, new: str) -> None:
+        rule = (shipped_rules() / f"{name}.yaml").read_text("utf-8")
+        assert old in rule
+        (self.folder / f"{name}.yaml").write_text(rule.replace(old, new), "utf-8")
 
 
 @dataclass

@@ -42,7 +42,7 @@ from omni_watch.app.remote import house_for_mqtt
 from omni_watch.app.talking import Conversation
 from omni_watch.app.words import LANGUAGES, Deaf, open_word_ears, spoken_languages
 from omni_watch.cabinet import Cabinet
-from omni_watch.config.rulebook import load_rulebook
+from omni_watch.config.rulebook import Rulebook, load_rulebook
 from omni_watch.config.settings import Settings
 from omni_watch.domain.decisions import Utterance
 from omni_watch.domain.errors import ChannelUnavailable, ConfigError, FeedError, ModelError, OmniWatchError, StoreError
@@ -170,7 +170,7 @@ class Daemon:
         self._hang_up = asyncio.Event()  # SIGHUP
         self._is_watching = False  # a first second was decided
         self._observer = Observers(*observers, *own, Reactions(self._on_first_beat, self._look.set))
-        self._rules: Mapping[str, Rule] = {}
+        self._rulebook: Rulebook  # as it was read last; at the start, by `_open`
         self._switches = {feed.name: SoundSwitch() for feed in settings.feeds}
         self._watched: list[Watching] = []
         self._failed: list[FeedError] = []
@@ -198,7 +198,7 @@ class Daemon:
     async def _open(self, stack: AsyncExitStack) -> Parts:
         """Open everything but the feeds; `stack` closes it in the opposite order."""
         settings, observer, clock = self._settings, self._observer, self._clock
-        self._rules = self._read_rules()
+        self._rulebook = load_rulebook(settings.rules_dir)
         store = await SqlStore.open(database_path(settings))
         stack.push_async_callback(store.close)
         observer.on("loading", what="models")
@@ -350,7 +350,7 @@ class Daemon:
 
     def _household(self, cabinet: Cabinet, choice: Choice) -> Household:
         """The house as a conversation knows it, with every pattern of its speech compiled: two seconds."""
-        rulebook = load_rulebook(self._settings.rules_dir)
+        rulebook = self._rulebook
         planner = Planner(self._settings, rulebook, cabinet, choice)
         household = household_of(self._settings, rulebook, cabinet, planner.plan, set_by="voice")
         household.book.make_ready()
@@ -378,8 +378,9 @@ class Daemon:
         if self._live_voice is not None:
             self._live_voice.offer(piece)
 
-    def _read_rules(self) -> dict[str, Rule]:
-        return {rule.id: rule for rule in load_rulebook(self._settings.rules_dir).all()}
+    def _rules(self) -> dict[str, Rule]:
+        """By id."""
+        return {rule.id: rule for rule in self._rulebook.all()}
 
     def _feeds(self) -> list[Feed]:
         return [
@@ -400,7 +401,7 @@ class Daemon:
         roster = Roster(
             feed.name,
             store=parts.store,
-            rules=self._rules,
+            rules=self._rules(),
             model=parts.engine,
             fitting=parts.fitting,
             clock=self._clock,
@@ -549,7 +550,7 @@ class Daemon:
 
     def _escalation_of(self, rule_id: str | None) -> Escalation:
         """Any thread."""
-        rule = self._rules.get(rule_id) if rule_id is not None else None
+        rule = self._rulebook.get(rule_id) if rule_id is not None else None
         usual = self._settings.escalation
         return usual if rule is None else usual.tuned(rule.escalation)
 
@@ -594,13 +595,12 @@ class Daemon:
         if self._is_watching:  # else whoever waits for "ready" would hear it too soon
             self._observer.on("reloading")
         try:
-            rules = self._read_rules()
+            self._rulebook = load_rulebook(self._settings.rules_dir)
         except ConfigError as error:
             self._observer.on("reload.failed", why=str(error))
         else:
-            self._rules = rules
             for watching in self._watched:
-                watching.roster.rules = rules
+                watching.roster.rules = self._rules()
             self._look.set()
             await self._renew_conversations(parts)
         if self._is_watching:

@@ -201,22 +201,22 @@ def _is_a_person(ear: _Ear, since_s: float) -> bool:
 
 def _foreign(ear: _Ear, since_s: float, until_s: float) -> float:
     """The part of that time in which there was more than is left of us; 1 when we were not heard then."""
-    levels = [level for level in ear.levels if since_s <= level.at_s <= until_s]
+    levels = _levels(ear, since_s, until_s)
     return sum(level.foreign for level in levels) / len(levels) if levels else 1.0
 
 
 def _is_known(ear: _Ear, heard: Heard) -> bool:
     """Whether it was known how we sound here for most of the time of these words."""
-    levels = _levels(ear, heard)
+    levels = _levels(ear, heard.start_s, heard.end_s)
     return 2 * sum(level.is_sure for level in levels) >= len(levels)
 
 
-def _levels(ear: _Ear, heard: Heard) -> list[Level]:
-    return [level for level in ear.levels if heard.start_s <= level.at_s <= heard.end_s]
+def _levels(ear: _Ear, since_s: float, until_s: float) -> list[Level]:
+    return [level for level in ear.levels if since_s <= level.at_s <= until_s]
 
 
 def _is_surely_a_person(ear: _Ear, heard: Heard) -> bool:
     """Whether a person was heard for all of the time of these words, as far as we spoke then."""
-    levels = _levels(ear, heard)
+    levels = _levels(ear, heard.start_s, heard.end_s)
     is_sure = bool(levels) and all(level.is_sure for level in levels)
     return is_sure and _foreign(ear, heard.start_s, heard.end_s) >= LEAST_FOREIGN

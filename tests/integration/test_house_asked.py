@@ -11,13 +11,12 @@ import pytest
 
 from tests.fakes.clips import write_quiet_clip
 from tests.fixtures_broker import Broker, Subscriber
-from tests.fixtures_house import HouseProcess, kitchen
+from tests.fixtures_house import HouseProcess, OwnRules, kitchen
 from tests.fixtures_rtsp import RtspCamera
 
 pytestmark = pytest.mark.models
 
 BASE = "omni_watch/test"
-SHIPPED = Path(__file__).parents[2] / "rules"
 CONFIG_EXIT = 78  # EX_CONFIG: the service manager does not start it again
 
 
@@ -81,11 +80,9 @@ async def test_rules_that_are_read_again_are_those_of_the_conversation_too(
     tmp_path: Path, own_broker: Broker, make_house: Callable[..., HouseProcess], listen: Callable[..., Subscriber]
 ) -> None:
     own_broker.start()
-    rules = tmp_path / "rules"
-    rules.mkdir()
-    rule = (SHIPPED / "microwave_done.yaml").read_text("utf-8")
+    rules = OwnRules(tmp_path / "rules")
     clip = write_quiet_clip(tmp_path / "kitchen.mp4")
-    house = make_house(f'{kitchen(clip, own_broker.port)}\n[rules]\nfolder = "{rules}"\n')
+    house = make_house(kitchen(clip, own_broker.port) + rules.settings)
     house.start()
     await house.until_ready()
     person = listen(own_broker.port, f"{BASE}/#")
@@ -101,7 +98,7 @@ async def test_rules_that_are_read_again_are_those_of_the_conversation_too(
     assert before["message"] == "The microwave is done."
     await ask("r2", "task.cancel", task_id=before["task_id"])
 
-    (rules / "microwave_done.yaml").write_text(rule.replace("The microwave is done.", "Your soup is hot."), "utf-8")
+    rules.change("microwave_done", "The microwave is done.", "Your soup is hot.")
     house.hang_up()
     await house.until(lambda: len(house.events("ready")) == 2, "the rules were not read again")
     assert (await ask("r3", "task.add", **asked))["task"]["message"] == "Your soup is hot."

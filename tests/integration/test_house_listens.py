@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from tests.fakes import synthetic_sounds as sounds
 from tests.fakes.clips import write_clip
 from tests.fixtures_broker import Broker, Subscriber
-from tests.fixtures_house import HouseProcess, kitchen
+from tests.fixtures_house import HouseProcess, OwnRules, kitchen
 
 pytestmark = pytest.mark.models
 
 BASE = "omni_watch/test"
 STATE, ALERT = f"{BASE}/feed/kitchen/state", f"{BASE}/alert"
-SHIPPED = Path(__file__).parents[2] / "rules"
 EVERY_S = 8.0  # the microwave of the clip beeps; a real one does not beep again for long, and the rule counts on that
 MICROWAVE = "tell me when the microwave is done"
 
@@ -45,12 +44,9 @@ async def test_what_is_switched_off_is_heard_by_nobody_until_it_is_switched_on(
     tmp_path: Path, own_broker: Broker, make_house: Callable[..., HouseProcess], listen: Callable[..., Subscriber]
 ) -> None:
     own_broker.start()
-    rules = tmp_path / "rules"
-    rules.mkdir()
-    rule = (SHIPPED / "microwave_done.yaml").read_text("utf-8")
-    (rules / "microwave_done.yaml").write_text(rule.replace("rearm_s: 20", "rearm_s: 3"), "utf-8")
-    settings = kitchen(beeping(tmp_path / "kitchen.mp4"), own_broker.port)
-    house = make_house(f'{settings}\n[rules]\nfolder = "{rules}"\n')
+    rules = OwnRules(tmp_path / "rules")
+    rules.change("microwave_done", "rearm_s: 20", "rearm_s: 3")
+    house = make_house(kitchen(beeping(tmp_path / "kitchen.mp4"), own_broker.port) + rules.settings)
     house.ask("task", "add", MICROWAVE)
     off = house.ask("listen", "kitchen", "off")
     assert off["listens"] == {"kitchen": False}
